@@ -1,0 +1,118 @@
+# Everything starts here. `make` alone lists the targets.
+#
+# Stamps keep a second call short: the environment is made again only when the pinned
+# requirements or pyproject.toml change, the site only when a page changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The Python that makes the environments; 3.11 or newer.
+PYTHON ?= python3
+PORT ?= 8000
+# Which notebooks `make notebooks` executes.
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
+
+BIN := .venv/bin
+ENV := .venv/.stamp
+COLAB := .venv-colab/.stamp
+SITE := _build/html/.stamp
+STEPS := $(PYTHON) scripts/steps.py
+PYTEST := $(BIN)/python -m pytest
+PIP := pip --disable-pip-version-check install --quiet
+PAGES := $(shell find _config.yml _toc.yml book notebooks results -type f \
+	-not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+.PHONY: book
+book: ## make the environment, tangle the notebooks and build the site
+	@$(STEPS) "environment::$(MAKE) env" "tangle::$(MAKE) tangle" \
+		"site::$(MAKE) site"
+	@echo "The book is in _build/html/index.html; open it, or read it with: make serve"
+
+.PHONY: test
+test: ## run everything that CI runs
+	@$(STEPS) --keep-going \
+		"environment::$(MAKE) env" \
+		"lint, types, tangle::$(MAKE) lint" \
+		"site::$(MAKE) site" \
+		"tests of package and tools::$(PYTEST) --ignore tests/site \
+			--ignore tests/notebooks" \
+		"notebooks as in Colab::$(MAKE) $(COLAB) && $(PYTEST) -s tests/notebooks" \
+		"site in the browser::$(PYTEST) tests/site"
+
+.PHONY: train
+train: $(ENV) ## train word vectors on the little world and show what they learned
+	$(BIN)/annotated embed --corpus little-world --name little-world
+	$(BIN)/annotated neighbors king --vectors little-world
+	$(BIN)/annotated analogy man king woman --vectors little-world
+
+.PHONY: serve
+serve: book ## serve the site with live reload (PORT=8000)
+	@$(BIN)/python scripts/serve.py --port $(PORT)
+
+.PHONY: notebooks
+notebooks: $(ENV) ## execute the notebooks on clean kernels, normalise and tangle them
+	@for notebook in $(NOTEBOOKS); do \
+		echo "executing $$notebook"; \
+		$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute \
+			--ExecutePreprocessor.record_timing=False \
+			--ExecutePreprocessor.timeout=900 \
+			--output-dir .make/executed "$$notebook"; \
+		mv ".make/executed/$$(basename "$$notebook")" "$$notebook"; \
+		$(BIN)/tangle normalise "$$notebook"; \
+	done
+	@$(MAKE) tangle
+
+.PHONY: tangle
+tangle: $(ENV) ## write src/annotated from the notebooks
+	@$(BIN)/tangle
+
+.PHONY: lint
+lint: $(ENV) ## ruff, types, workflows; package and notebooks as tangle left them
+	@status=0; run() { echo "+ $$*"; "$$@" || status=1; }; \
+	run $(BIN)/ruff check . ; \
+	run $(BIN)/ruff format --check . ; \
+	run $(BIN)/mypy ; \
+	run $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows \
+		.github/workflows/*.yml ; \
+	run $(BIN)/tangle --check ; \
+	run $(BIN)/tangle normalise --check ; \
+	exit $$status
+
+.PHONY: clean
+clean: ## remove everything that make made, the environments too
+	rm -rf .venv .venv-colab .make _build dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: env site
+env: $(ENV)
+site: $(SITE)
+
+$(ENV): requirements.txt pyproject.toml hatch_build.py
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+		"Python %d.%d found, 3.11 or newer needed: make PYTHON=…" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned requirements into .venv"
+	@$(BIN)/$(PIP) --requirement requirements.txt
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What Colab's machines come with, and nothing of ours: the notebooks' first cells
+# install the rest. Made anew each time, so that nothing is left from an older list.
+$(COLAB): tests/notebooks/colab-requirements.txt
+	@echo "installing Colab's packages into .venv-colab"
+	@$(PYTHON) -m venv --clear .venv-colab
+	@.venv-colab/bin/$(PIP) --requirement $<
+	@touch $@
+
+$(SITE): $(ENV) $(PAGES)
+	@$(BIN)/jupyter-book build . -W -n --keep-going
+	@touch $@
