@@ -1,0 +1,39 @@
+"""The book's own Sphinx extension.
+
+It does what the theme and MyST-NB leave open, in four files:
+
+- ``notebooks``: cells become anchors, exported cells say where the package has them;
+- ``charts``: Altair's charts are drawn from their JSON by a copy of Vega on the site;
+- ``callouts``: quotes that open with **Note**, **Pitfall** or **Exercise** stand out;
+- ``assets``: the scripts that a page needs, and none that comes from elsewhere.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from . import assets, callouts, charts, notebooks
+
+HERE = Path(__file__).parent
+
+
+def _version() -> int:
+    """Change with the source, so that Sphinx reads all pages anew after an edit here."""
+    sources = sorted(HERE.glob("*.py"))
+    return zlib.crc32(b"".join(source.read_bytes() for source in sources))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the parts with Sphinx."""
+    for part in (notebooks, charts, callouts, assets):
+        part.setup(app)
+    return {
+        "version": "1",
+        "env_version": _version(),
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

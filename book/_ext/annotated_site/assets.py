@@ -1,0 +1,111 @@
+"""The scripts of a page: those it needs, all of them from the site itself."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from annotated.figures import chart_config
+
+from . import charts
+
+logger = logging.getLogger(__name__)
+
+SCRIPT = "annotated-vega.js"
+SNIPPET = "window.annotatedCharts = {vegaEmbed, config: %s};"
+
+
+def vega_script() -> str:
+    """Vega, Vega-Lite and vega-embed in one script, with the book's two themes.
+
+    The versions are those that the charts' pictures were drawn with. The whole is inside
+    a function because its top-level names would clash with Sphinx's own.
+    """
+    themes = {name: chart_config(name) for name in ("light", "dark")}
+    version = vl_convert.get_vegalite_versions()[-1]
+    bundle = vl_convert.javascript_bundle(SNIPPET % json.dumps(themes), version)
+    return f"(function () {{\n{bundle}\n}})();\n"
+
+
+def prepare(app: Sphinx) -> None:
+    """Write the script where Sphinx finds it, and offer our templates to the theme."""
+    if app.builder.format != "html":
+        return
+    folder = Path(app.doctreedir) / "annotated_static"
+    folder.mkdir(parents=True, exist_ok=True)
+    script = vega_script()
+    target = folder / SCRIPT
+    if not target.exists() or target.read_text(encoding="utf-8") != script:
+        target.write_text(script, encoding="utf-8")
+    app.config.html_static_path.append(str(folder))
+
+
+def add_templates(app: Sphinx, config: Any) -> None:
+    """Let our templates come before the theme's."""
+    config.templates_path.append(str(Path(__file__).parent / "templates"))
+
+
+def add_scripts(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Load Vega on pages with a chart, and on no other."""
+    if charts.MARK in context.get("body", ""):
+        app.add_js_file(SCRIPT, loading_method="defer")
+        app.add_js_file("charts.js", loading_method="defer")
+
+
+class Requests(HTMLParser):
+    """Collects the addresses that a browser asks for when it opens a page."""
+
+    LOADING = {"script", "img", "iframe", "source", "video", "audio", "embed"}
+
+    def __init__(self) -> None:
+        """Start with no address."""
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what a tag loads; a link that a reader may follow loads nothing."""
+        values = dict(attrs)
+        if tag in self.LOADING:
+            self.addresses.append(values.get("src") or "")
+        elif tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
+            self.addresses.append(values.get("href") or "")
+
+
+def requests(page: str) -> list[str]:
+    """List a page's requests that leave the site."""
+    parser = Requests()
+    parser.feed(page)
+    return [a for a in parser.addresses if a.startswith(("http:", "https:", "//"))]
+
+
+def check_pages(app: Sphinx, error: Exception | None) -> None:
+    """Warn of each page that would load something from another host."""
+    if error is not None or app.builder.format != "html":
+        return
+    for page in sorted(Path(app.outdir).rglob("*.html")):
+        if "_static" in page.parts:
+            continue
+        for address in requests(page.read_text(encoding="utf-8")):
+            name = page.relative_to(app.outdir)
+            logger.warning("%s loads %s: keep a copy on the site", name, address)
+
+
+def setup(app: Sphinx) -> None:
+    """Register the handlers."""
+    app.connect("config-inited", add_templates)
+    app.connect("builder-inited", prepare)
+    app.connect("html-page-context", add_scripts)
+    app.connect("build-finished", check_pages)
