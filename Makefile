@@ -21,7 +21,9 @@ COLAB := .venv-colab/.stamp
 SITE := _build/html/.stamp
 STEPS := $(PYTHON) scripts/steps.py
 PYTEST := $(BIN)/python -m pytest
-PIP := pip --disable-pip-version-check install --quiet
+# No byte-code at install: Python writes it for what it imports, a tenth of the whole.
+PIP := $(BIN)/pip --disable-pip-version-check
+INSTALL := install -qq --no-compile
 PAGES := $(shell find _config.yml _toc.yml book notebooks results -type f \
 	-not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
 
@@ -41,7 +43,6 @@ test: ## run everything that CI runs
 	@$(STEPS) --keep-going \
 		"environment::$(MAKE) env" \
 		"lint, types, tangle::$(MAKE) lint" \
-		"site::$(MAKE) site" \
 		"tests of package and tools::$(PYTEST) --ignore tests/site \
 			--ignore tests/notebooks" \
 		"notebooks as in Colab::$(MAKE) $(COLAB) && $(PYTEST) -s tests/notebooks" \
@@ -101,16 +102,17 @@ $(ENV): requirements.txt pyproject.toml hatch_build.py
 		"Python %d.%d found, 3.11 or newer needed: make PYTHON=…" % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the pinned requirements into .venv"
-	@$(BIN)/$(PIP) --requirement requirements.txt
-	@$(BIN)/$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) $(INSTALL) "$$(grep -o '^pip==[0-9.]*' requirements.txt)"
+	@$(PIP) $(INSTALL) --requirement requirements.txt
+	@$(PIP) $(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What Colab's machines come with, and nothing of ours: the notebooks' first cells
 # install the rest. Made anew each time, so that nothing is left from an older list.
-$(COLAB): tests/notebooks/colab-requirements.txt
+$(COLAB): tests/notebooks/colab-requirements.txt | $(ENV)
 	@echo "installing Colab's packages into .venv-colab"
 	@$(PYTHON) -m venv --clear .venv-colab
-	@.venv-colab/bin/$(PIP) --requirement $<
+	@$(PIP) --python .venv-colab/bin/python $(INSTALL) --requirement $<
 	@touch $@
 
 $(SITE): $(ENV) $(PAGES)

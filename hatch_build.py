@@ -19,4 +19,6 @@ class RecordsInWheel(BuildHookInterface):
         if version == "editable" or self.target_name != "wheel":
             return
         for record in sorted((Path(self.root) / "results").glob("*.json")):
-            build_data["force_include"][str(record)] = f"annotated/results/{record.name}"
+            build_data["force_include"][str(record)] = (
+                f"annotated/results/{record.name}"
+            )

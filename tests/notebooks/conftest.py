@@ -1,0 +1,82 @@
+"""A machine like Colab's: its packages, an empty folder, nothing of this checkout."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COLAB_PYTHON = ROOT / ".venv-colab" / "bin" / "python"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for `notebook` each notebook in turn."""
+    if "notebook" in metafunc.fixturenames:
+        metafunc.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def cells(notebook: Path) -> list[nbformat.NotebookNode]:
+    """Return the notebook's code cells."""
+    book = nbformat.read(notebook, as_version=4)
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the package as its readers would install it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True)
+    (built,) = folder.glob("annotated-*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def colab_environment(
+    tmp_path_factory: pytest.TempPathFactory, wheel: Path
+) -> dict[str, str]:
+    """Return the environment variables of a run: kernel `colab`, and the wheel's path.
+
+    The package's address in the first cell of a notebook becomes the wheel. Nothing of
+    the checkout is on Python's path, and the data and caches of the machine are hidden.
+    """
+    subprocess.run(["make", "--silent", ".venv-colab/.stamp"], cwd=ROOT, check=True)
+    home = tmp_path_factory.mktemp("colab")
+    kernel = home / "jupyter" / "kernels" / "colab"
+    kernel.mkdir(parents=True)
+    command = [str(COLAB_PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "Colab", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    hidden = {"ANNOTATED_DATA", "PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS"}
+    return {
+        **{name: value for name, value in os.environ.items() if name not in hidden},
+        "ANNOTATED_CACHE": str(home / "cache"),
+        "ANNOTATED_PACKAGE": str(wheel),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_PATH": str(home / "jupyter"),
+    }
+
+
+@pytest.fixture
+def without_annotated(colab_environment: dict[str, str]) -> Callable[[], None]:
+    """Return what removes the package, so that a notebook has to install it itself.
+
+    What it depends on may stay, as it may on a machine that ran another notebook.
+    """
+
+    def remove() -> None:
+        pip = [sys.executable, "-m", "pip", "--python", str(COLAB_PYTHON)]
+        command = [*pip, "uninstall", "--quiet", "--yes", "annotated"]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        look = "import importlib.util as u; assert u.find_spec('annotated') is None"
+        subprocess.run([COLAB_PYTHON, "-I", "-c", look], check=True, cwd="/")
+
+    return remove
