@@ -132,7 +132,11 @@ def _are_names(targets: Iterable[ast.expr]) -> bool:
 
 
 def _check_value(cell: Cell, value: ast.expr) -> None:
-    for node in ast.walk(value):
+    pending: list[ast.AST] = [value]
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Call) and not _builds(node.func):
             fail(
                 cell.at(node.lineno),
