@@ -87,6 +87,10 @@ lint: $(ENV) ## ruff, types, workflows; package and notebooks as tangle left the
 	run $(BIN)/tangle normalise --check ; \
 	exit $$status
 
+.PHONY: links
+links: $(ENV) ## follow every link that leaves the book (needs a network)
+	@$(BIN)/jupyter-book build . --builder linkcheck -n --keep-going
+
 .PHONY: clean
 clean: ## remove everything that make made, the environments too
 	rm -rf .venv .venv-colab .make _build dist build
