@@ -33,19 +33,19 @@ class Step:
     def run(self) -> None:
         """Run the command, pass its output on, and count the tests it reports."""
         start = time.monotonic()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             self.command,
             shell=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            self.tests.update(count_tests(line))
-        self.status = process.wait()
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                self.tests.update(count_tests(line))
+        self.status = process.returncode
         self.seconds = time.monotonic() - start
 
 
