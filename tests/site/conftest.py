@@ -1,0 +1,141 @@
+"""What the tests of the site share: the built site, a server, and a browser.
+
+Every page of ``_toc.yml`` is tested, so a new chapter needs no new test.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "_build"
+SOURCES = ("_config.yml", "_toc.yml", "book", "notebooks", "results", "src/annotated")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The built site: its folder, what the build printed, and its pages."""
+
+    html: Path
+    log: str
+    pages: tuple[str, ...]
+
+
+def table_of_contents() -> tuple[str, ...]:
+    """Name the pages of the book in order, as ``_toc.yml`` has them."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    parts = toc.get("parts", [toc])
+    chapters = [chapter for part in parts for chapter in part["chapters"]]
+    return (toc["root"], *(chapter["file"] for chapter in chapters))
+
+
+def fingerprint() -> str:
+    """Digest everything that the site is made from."""
+    digest = hashlib.sha256()
+    for source in SOURCES:
+        path = ROOT / source
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(str(file.relative_to(ROOT)).encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def build() -> str:
+    """Build the whole site, warnings being errors; give what the build printed."""
+    stamp, log = BUILD / "tested.sha256", BUILD / "tested.log"
+    state = fingerprint()
+    if stamp.exists() and stamp.read_text() == state:
+        return log.read_text(encoding="utf-8")
+    stamp.unlink(missing_ok=True)
+    tool = Path(sys.executable).parent / "jupyter-book"
+    options = ["-W", "-n", "--keep-going", "--all"]
+    done = subprocess.run(
+        [tool, "build", ROOT, *options], cwd=ROOT, capture_output=True, text=True
+    )
+    text = done.stdout + done.stderr
+    log.write_text(text, encoding="utf-8")
+    if done.returncode == 0:
+        stamp.write_text(state)
+    return text
+
+
+@pytest.fixture(scope="session")
+def site() -> Site:
+    """Build the site if it is not there or older than its sources.
+
+    A warning fails the one test that reads the log; the pages are tested all the same.
+    """
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "tested.lock").open("w") as lock:  # one build for all workers
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        log = build()
+    if not (BUILD / "html" / "index.html").exists():
+        pytest.fail(f"there is no site to test:\n{log[-2000:]}", pytrace=False)
+    return Site(BUILD / "html", log, table_of_contents())
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serve files and print nothing."""
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing; the tests report what fails."""
+
+
+@pytest.fixture(scope="session")
+def address(site: Site) -> Iterator[str]:
+    """Serve the site on this machine; give its address, which ends in a slash."""
+    handler = functools.partial(Quiet, directory=str(site.html))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start one Chromium for all tests; without one, skip, or in CI fail."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = "no Chromium found: install it (Debian: apt-get install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; in CI the site must be tested", pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for ``page_name`` each page in turn."""
+    if "page_name" in metafunc.fixturenames:
+        names = table_of_contents()
+        ids = [name.rpartition("/")[2] for name in names]
+        metafunc.parametrize("page_name", names, ids=ids, scope="session")

@@ -1,0 +1,348 @@
+"""The site as a reader meets it: every page in a browser, wide, dark and on a phone.
+
+A page is opened once for each screen; all that can be seen without touching it is noted
+in a ``Visit``, and the tests then look at one thing each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import Browser, ElementHandle, Page, TimeoutError
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+PATIENCE = 20_000  # milliseconds; a chart on a busy machine of two cores may take long
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a reader looks at."""
+
+    width: int
+    theme: str
+
+    def __str__(self) -> str:
+        """Name it in a test's id: ``1280-dark``."""
+        return f"{self.width}-{self.theme}"
+
+
+SCREENS = [Screen(1280, "light"), Screen(1280, "dark"), Screen(375, "light")]
+
+
+@dataclass
+class Visit:
+    """A page that is open in the browser, and what happened while it opened."""
+
+    name: str
+    screen: Screen
+    page: Page
+    outside: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Begin a message."""
+        return f"{self.name} at {self.screen.width} px, {self.screen.theme}"
+
+    @property
+    def trouble(self) -> list[str]:
+        """All that went wrong so far."""
+        return self.outside + self.failed + self.errors
+
+    @property
+    def charts(self) -> list[ElementHandle]:
+        """The charts of the page."""
+        return self.page.query_selector_all("div.annotated-chart")
+
+
+def open_page(browser: Browser, address: str, name: str, screen: Screen) -> Visit:
+    """Open a page and wait until it is at rest."""
+    context = browser.new_context(
+        viewport={"width": screen.width, "height": 900},
+        color_scheme="dark" if screen.theme == "dark" else "light",
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    visit = Visit(name, screen, page)
+
+    def leave(route) -> None:
+        visit.outside.append(route.request.url)
+        route.abort()
+
+    page.route(lambda url: not url.startswith((address, "data:", "blob:")), leave)
+    page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            visit.errors.append(message.text) if message.type == "error" else None
+        ),
+    )
+    page.on(
+        "response",
+        lambda answer: (
+            visit.failed.append(f"{answer.status} {answer.url}")
+            if answer.status >= 400
+            else None
+        ),
+    )
+    page.goto(f"{address}{name}.html")
+    page.evaluate(
+        "async () => window.MathJax?.startup && await MathJax.startup.promise"
+    )
+    return visit
+
+
+@pytest.fixture(scope="session", params=SCREENS, ids=str)
+def screen(request: pytest.FixtureRequest) -> Screen:
+    """Each screen in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def visit(
+    browser: Browser, address: str, page_name: str, screen: Screen
+) -> Iterator[Visit]:
+    """Open one page on one screen for all the tests that look at it."""
+    visit = open_page(browser, address, page_name, screen)
+    for chart in visit.charts:
+        chart.scroll_into_view_if_needed()
+    yield visit
+    visit.page.context.close()
+
+
+# What is seen
+
+
+def test_charts_are_drawn(visit: Visit) -> None:
+    """Each chart says that it is drawn, and shows marks or pixels."""
+    undrawn = []
+    for number, chart in enumerate(visit.charts, 1):
+        name = chart.get_attribute("aria-label") or f"chart {number}"
+        try:
+            visit.page.wait_for_function("c => 'drawn' in c.dataset", arg=chart)
+        except TimeoutError:
+            undrawn.append(f"{name}: still nothing")
+            continue
+        if not chart.query_selector("svg path, canvas"):
+            undrawn.append(f"{name}: empty")
+    assert not undrawn, f"{visit}: not drawn: {undrawn}"
+
+
+def test_mathematics_is_typeset(visit: Visit) -> None:
+    """Each formula is MathJax's, and none is an error message."""
+    raw = visit.page.evaluate(
+        """() => [...document.querySelectorAll(".math")]
+          .filter(m => !m.querySelector("mjx-container") ||
+                       m.querySelector("mjx-merror, [data-mjx-error]"))
+          .map(m => m.textContent.slice(0, 60))"""
+    )
+    assert not raw, f"{visit}: not typeset: {raw}"
+
+
+def test_no_formula_is_left_in_the_prose(visit: Visit) -> None:
+    """No dollar sign or LaTeX command is left for the reader to see."""
+    text = visit.page.evaluate(
+        """() => {
+          const copy = document.querySelector("article").cloneNode(true);
+          copy.querySelectorAll("pre, code, script, style, .math, .annotated-chart")
+            .forEach(node => node.remove());
+          return copy.textContent;
+        }"""
+    )
+    left = re.findall(r"\$\$|\$[^$\n]+\$|\\(?:frac|mathrm|sum|begin)\b.{0,20}", text)
+    assert not left, f"{visit}: raw mathematics: {left}"
+
+
+def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
+    """The page does not scroll sideways; only a box that is made for it may."""
+    wide = visit.page.evaluate(
+        """() => {
+          const width = document.documentElement.clientWidth;
+          if (document.scrollingElement.scrollWidth <= width) return [];
+          const boxed = node => {
+            for (let up = node; up && up !== document.body; up = up.parentElement)
+              if (getComputedStyle(up).overflowX !== "visible") return true;
+            return false;
+          };
+          return [...document.querySelectorAll("body *")]
+            .filter(n => n.getBoundingClientRect().right > width + 1 && !boxed(n))
+            .map(n => `${n.tagName.toLowerCase()}#${n.id}.${n.classList}`)
+            .concat("the page scrolls sideways");
+        }"""
+    )
+    assert not wide, f"{visit}: wider than the screen: {wide[:8]}"
+
+
+def test_page_has_the_theme_of_the_system(visit: Visit) -> None:
+    """A reader whose system is dark gets a dark page."""
+    theme = visit.page.evaluate("document.documentElement.dataset.theme")
+    assert theme == visit.screen.theme, f"{visit}: the theme is {theme}"
+
+
+def test_no_accessibility_violation(visit: Visit) -> None:
+    """axe-core finds nothing against WCAG 2.1, levels A and AA.
+
+    The inside of a chart is left out: it is hidden from assistive technology, which
+    reads the name of its frame instead.
+    """
+    visit.page.evaluate(AXE.read_text(encoding="utf-8"))
+    result = visit.page.evaluate(
+        """tags => axe.run({exclude: [".annotated-chart-view svg"]}, {
+          runOnly: {type: "tag", values: tags},
+          resultTypes: ["violations"],
+          preload: false,  // no second request for each style sheet
+        })""",
+        WCAG,
+    )
+    found = [
+        f"{rule['id']} ({rule['help']}): "
+        + "; ".join(f"{node['target']} {explain(node)}" for node in rule["nodes"][:3])
+        for rule in result["violations"]
+    ]
+    assert not found, f"{visit}:\n" + "\n".join(found)
+
+
+def explain(node: dict) -> str:
+    """Say what axe holds against an element, on one line."""
+    return " ".join(node["failureSummary"].split())[:200]
+
+
+# What is touched
+
+
+def drawing(chart: ElementHandle) -> str:
+    """Give what a chart shows, as text that changes when it does."""
+    return chart.eval_on_selector("svg", "svg => svg.outerHTML")
+
+
+def spots(chart: ElementHandle) -> Iterator[tuple[float, float]]:
+    """Give places where a mouse may find something: the marks, then all over."""
+    boxes = chart.evaluate(
+        """c => [...c.querySelectorAll("svg .mark-symbol path, svg .mark-rect path")]
+          .map(path => path.getBoundingClientRect())
+          .filter(box => box.width > 1 && box.height > 1).slice(0, 30)
+          .map(box => [box.x + box.width / 2, box.y + box.height / 2])"""
+    )
+    yield from boxes
+    box = chart.query_selector("svg").bounding_box()
+    steps = [(2 * step + 1) / 32 for step in range(16)]
+    for down in steps:
+        for across in steps:
+            yield box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def has_tooltip(page: Page, chart: ElementHandle) -> bool:
+    """Move the mouse over a chart until a tooltip with text shows up."""
+    chart.scroll_into_view_if_needed()
+    for x, y in spots(chart):
+        page.mouse.move(x, y)
+        tip = page.query_selector("#vg-tooltip-element.visible")
+        if tip and tip.inner_text().strip():
+            return True
+    return False
+
+
+def test_each_chart_has_a_tooltip(visit: Visit) -> None:
+    """A mouse over a chart is told what is there."""
+    silent = [
+        chart.get_attribute("aria-label")
+        for chart in visit.charts
+        if not has_tooltip(visit.page, chart)
+    ]
+    visit.page.mouse.move(0, 0)
+    assert not silent, f"{visit}: no tooltip on {silent}"
+
+
+def test_each_slider_changes_its_chart(visit: Visit) -> None:
+    """A slider can be moved with the keyboard, and the chart follows."""
+    stuck = []
+    for chart in visit.charts:
+        for slider in chart.query_selector_all("input[type=range]"):
+            before = drawing(chart)
+            slider.focus()
+            slider.press("Home")
+            slider.press("PageUp")
+            try:
+                visit.page.wait_for_function(
+                    "([c, old]) => c.querySelector('svg').outerHTML !== old",
+                    arg=[chart, before],
+                    timeout=3000,
+                )
+            except TimeoutError:
+                stuck.append(chart.get_attribute("aria-label"))
+    assert not stuck, f"{visit}: the slider moves and nothing else: {stuck}"
+
+
+def test_theme_button_changes_page_and_charts(visit: Visit) -> None:
+    """The button goes round the themes; each chart is drawn anew for the chosen one."""
+    page, first = visit.page, visit.screen.theme
+    page.evaluate("scrollTo(0, 0)")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(paper)
+    for _ in range(3):
+        page.locator(".theme-switch-button:visible").first.click()
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        if theme != first:
+            break
+    assert theme != first, f"{visit}: the theme stays {theme}"
+    assert page.evaluate(paper) != before, f"{visit}: the paper stays {before}"
+    page.wait_for_function(
+        """theme => [...document.querySelectorAll("div.annotated-chart")]
+          .every(chart => chart.dataset.drawn === theme)""",
+        arg=theme,
+    )
+
+
+# What happened meanwhile. These come last: they also judge what the tests above did.
+
+
+def test_no_request_left_the_host(visit: Visit) -> None:
+    """Opening the page and using it asked no other host for anything."""
+    assert not visit.outside, f"{visit}: asked for {visit.outside}"
+
+
+def test_nothing_was_missing(visit: Visit) -> None:
+    """All that the page asked for was there."""
+    assert not visit.failed, f"{visit}: {visit.failed}"
+
+
+def test_console_is_silent(visit: Visit) -> None:
+    """No script failed and none complained."""
+    assert not visit.errors, f"{visit}: {visit.errors}"
+
+
+# Looking for a word
+
+
+def test_search_finds_a_page(browser: Browser, address: str, screen: Screen) -> None:
+    """The search box leads to a list of pages, and a word of a title finds its page."""
+    visit = open_page(browser, address, "book/how-to-read", screen)
+    page = visit.page
+    page.locator(".search-button:visible, .search-button-field:visible").first.click()
+    field = page.locator("input[type=search]:visible").first
+    field.fill("bibliography")
+    field.press("Enter")
+    page.wait_for_selector("#search-results li a")
+    found = page.eval_on_selector_all(
+        "#search-results li a", "all => all.map(a => a.href)"
+    )
+    assert any("book/bibliography.html" in link for link in found), found
+    assert not visit.trouble, f"{visit}: {visit.trouble}"
+    page.context.close()
+
+
+def test_front_door_opens_on_the_landing_page(
+    browser: Browser, address: str, site
+) -> None:
+    """Whoever asks for the site's root arrives at its first page."""
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_url(f"{address}{site.pages[0]}.html")
+    page.close()

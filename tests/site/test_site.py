@@ -1,0 +1,247 @@
+"""The site as files: all pages are there, all links lead somewhere, all names agree."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from pybtex.database import Entry, parse_file
+
+ROOT = Path(__file__).parents[2]
+GENERATED = {"genindex.html", "search.html", "index.html"}
+ELSEWHERE = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
+CITATION = re.compile(
+    r"\[([^\[\]]*?\b((?:1[89]|20)\d\d)[a-z]?)[^\[\]]*\]\((https?://[^)\s]+)\)"
+)
+
+
+@cache
+def soup(file: Path) -> BeautifulSoup:
+    """Parse a page of the site, once."""
+    return BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(file: Path) -> frozenset[str]:
+    """List the places of a page that a link can lead to."""
+    named = soup(file).find_all(lambda tag: tag.get("id") or tag.get("name"))
+    return frozenset(
+        str(tag[key]) for tag in named for key in ("id", "name") if tag.get(key)
+    )
+
+
+def test_build_is_clean(site) -> None:
+    """The build, with warnings as errors, says nothing that needs a hand."""
+    words = ("WARNING", "ERROR", "Error:", "CRITICAL")
+    bad = [line for line in site.log.splitlines() if any(w in line for w in words)]
+    assert not bad, "\n".join(bad)
+    assert "build succeeded" in site.log, site.log[-2000:]
+
+
+def test_the_pages_are_those_of_the_table_of_contents(site) -> None:
+    """Each entry has become a page, and no page is there that no entry names."""
+    found = {
+        str(file.relative_to(site.html))
+        for file in site.html.rglob("*.html")
+        if not file.relative_to(site.html).parts[0].startswith("_")
+    }
+    assert found - GENERATED == {f"{page}.html" for page in site.pages}
+
+
+def test_the_front_door_leads_to_the_landing_page(site) -> None:
+    """``index.html`` at the top sends the reader on."""
+    assert f"{site.pages[0]}.html" in (site.html / "index.html").read_text()
+
+
+def test_page_has_a_title_and_text(site, page_name: str) -> None:
+    """A page that failed to render would be empty, not absent."""
+    article = soup(site.html / f"{page_name}.html").find("article")
+    titles = [title.get_text() for title in article.find_all("h1")]
+    assert len(titles) == 1, f"{page_name}: one title a page, not {titles}"
+    assert len(article.get_text(strip=True)) > 200, f"{page_name} is all but empty"
+
+
+def test_links_inside_the_site_lead_somewhere(site, page_name: str) -> None:
+    """Each link has a file at its end, and its fragment a place in that file."""
+    file = site.html / f"{page_name}.html"
+    dead = []
+    for tag in soup(file).find_all(["a", "img", "script", "link"]):
+        link = tag.get("href") or tag.get("src") or ""
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
+            continue
+        path = urlsplit(urljoin(f"/{page_name}.html", link)).path
+        target = site.html / unquote(path).lstrip("/")
+        if not target.is_file():
+            dead.append(f"{link} (no such file)")
+        elif (
+            parts.fragment
+            and target.suffix == ".html"
+            and unquote(parts.fragment) not in anchors(target)
+        ):
+            dead.append(f"{link} (no such place in {target.name})")
+    assert not dead, f"{page_name}: dead links: " + ", ".join(sorted(set(dead)))
+
+
+def test_page_loads_nothing_from_elsewhere(site, page_name: str) -> None:
+    """Scripts, styles, pictures and frames are the site's own."""
+    page = soup(site.html / f"{page_name}.html")
+    loading = [
+        *page.find_all(
+            ["script", "img", "iframe", "source", "video", "audio", "embed"]
+        ),
+        *(
+            link
+            for link in page.find_all("link")
+            if not {"canonical", "next", "prev"} & set(link.get("rel", []))
+        ),
+    ]
+    outside = [
+        str(tag)[:120]
+        for tag in loading
+        if ELSEWHERE.match(tag.get("src") or tag.get("href") or "")
+    ]
+    assert not outside, f"{page_name} loads from elsewhere: {outside}"
+
+
+def test_styles_load_nothing_from_elsewhere(site) -> None:
+    """No style sheet imports another host's fonts or pictures."""
+    pattern = re.compile(r"(?:@import\s+|url\()\s*['\"]?((?:https?:)?//[^'\")\s]+)")
+    outside = [
+        f"{file.relative_to(site.html)}: {match[1]}"
+        for file in sorted(site.html.rglob("*.css"))
+        for match in pattern.finditer(file.read_text(encoding="utf-8"))
+    ]
+    assert not outside, "\n".join(outside)
+
+
+def notebooks() -> list[Path]:
+    """List the notebooks of the book."""
+    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("notebook", notebooks(), ids=lambda path: path.stem)
+def test_each_exported_cell_is_an_anchor_of_its_page(site, notebook: Path) -> None:
+    """A marker in the package, ``notebook#cell``, leads to a place on the page."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    exported = {
+        cell["id"]
+        for cell in cells
+        if any(tag.startswith("export") for tag in cell["metadata"].get("tags", []))
+    }
+    places = anchors(site.html / "notebooks" / f"{notebook.stem}.html")
+    missing = sorted(exported - places)
+    assert not missing, f"{notebook.name}: cells without an anchor: {missing}"
+
+
+# Papers
+
+
+@cache
+def papers() -> dict[str, Entry]:
+    """Read the bibliography: address → entry; a paper may have two addresses."""
+    found = {}
+    for entry in parse_file(ROOT / "book" / "references.bib").entries.values():
+        for address in addresses(entry):
+            found[address] = entry
+    return found
+
+
+def addresses(entry: Entry) -> Iterator[str]:
+    """Give where a paper can be read."""
+    if "url" in entry.fields:
+        yield entry.fields["url"].rstrip("/")
+    if "doi" in entry.fields:
+        yield f"https://doi.org/{entry.fields['doi']}"
+
+
+def prose() -> Iterator[tuple[str, str]]:
+    """Go through the book's text: where it stands, and what it says."""
+    for page in sorted((ROOT / "book").glob("*.md")):
+        yield f"book/{page.name}", page.read_text(encoding="utf-8")
+    for notebook in notebooks():
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                source = cell["source"]
+                text = source if isinstance(source, str) else "".join(source)
+                yield f"notebooks/{notebook.name}#{cell.get('id')}", text
+
+
+def plain(name: str) -> str:
+    """Fold a name to bare small letters: ``Řehůřek`` → ``rehurek``.
+
+    LaTeX writes an accent as a command; pybtex leaves the letter in braces.
+    """
+    name = re.sub(r"\\[a-zA-Z]\s+|[\\{}'\"`^~]", "", name)
+    folded = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(letter for letter in folded if letter.isalpha())
+
+
+def test_each_paper_has_an_address() -> None:
+    """An entry without url or doi can't be read, nor linked to."""
+    entries = parse_file(ROOT / "book" / "references.bib").entries
+    bare = [key for key, entry in entries.items() if not list(addresses(entry))]
+    assert not bare, f"references.bib: no url or doi: {bare}"
+
+
+def test_each_cited_paper_is_in_the_bibliography() -> None:
+    """A link "[Name … YEAR](address)" is an entry, with that author and that year."""
+    wrong, seen = [], 0
+    for place, text in prose():
+        for label, year, address in CITATION.findall(text):
+            seen += 1
+            entry = papers().get(address.rstrip("/"))
+            if entry is None:
+                wrong.append(f"{place}: [{label}]({address}) is not in references.bib")
+                continue
+            author = plain(" ".join(entry.persons["author"][0].last_names))
+            if not plain(label).startswith(author) or entry.fields["year"] != year:
+                wrong.append(f"{place}: [{label}] leads to {entry.key}")
+    assert not wrong, "\n".join(wrong)
+    assert seen, "no citation found: the pattern or the book is broken"
+
+
+# One address
+
+
+def test_the_address_of_the_repository_is_written_once() -> None:
+    """``_config.yml`` has it; elsewhere only text that a reader copies may repeat it.
+
+    That is the README, the citation file and the notebooks' first cells.
+    """
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    url = config["repository"]["url"]
+    name = url.rpartition("/")[2]
+    pattern = re.compile(rf"github\.com/[\w.-]+/{re.escape(name)}\b")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    wrong = []
+    for line in listed.stdout.splitlines():
+        try:
+            text = (ROOT / line).read_text(encoding="utf-8")
+        except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
+            continue  # a picture, or a file that was just removed
+        for match in pattern.findall(text):
+            if not url.endswith(match):
+                wrong.append(f"{line}: {match} is not the address in _config.yml")
+            elif not may_repeat(line):
+                wrong.append(f"{line}: take {match} from _config.yml")
+    assert not wrong, "\n".join(wrong)
+
+
+def may_repeat(file: str) -> bool:
+    """Tell whether a reader copies the address from this file."""
+    if file in ("_config.yml", "README.md", "CITATION.cff"):
+        return True
+    return file.startswith("notebooks/") and file.endswith(".ipynb")
