@@ -60,7 +60,7 @@ PALETTE: dict[str, str] = {
 }
 
 
-# %% notebooks/e_figures.ipynb#contrast
+# %% notebooks/e_figures.ipynb#linear
 def linear(colour: str) -> Float[np.ndarray, "rgb"]:
     """Red, green and blue of ``#rrggbb`` as amounts of light, each from 0 to 1.
 
@@ -71,6 +71,7 @@ def linear(colour: str) -> Float[np.ndarray, "rgb"]:
     return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
 
 
+# %% notebooks/e_figures.ipynb#contrast
 def contrast(first: str, second: str) -> float:
     """Contrast of two colours (WCAG 2.1): 1 for equal ones, 21 for black on white.
 
@@ -497,13 +498,15 @@ def loss_curves(
     x = alt.X("step:Q", title=axes[0], axis=alt.Axis(grid=False))
     scale = alt.Scale(type=kind, zero=False)
     color = alt.Color("run:N", sort=None, title=None)
-    base = alt.Chart(alt.InlineData(values=records)).encode(x=x, color=color)
-    band = base.mark_area(opacity=0.2).encode(
-        y=alt.Y("low:Q", title=axes[1], scale=scale), y2="high:Q"
-    )
     dash = alt.StrokeDash("run:N", sort=None, title=None)
-    line = base.mark_line().encode(y="mean:Q", strokeDash=dash)
     tips = ["run:N", "step:Q", "mean:Q", "low:Q", "high:Q"]
+    base = alt.Chart(alt.InlineData(values=records)).encode(x=x)
+    band = base.mark_area(opacity=0.2).encode(
+        y=alt.Y("low:Q", title=axes[1], scale=scale),
+        y2="high:Q",
+        color=alt.Color("run:N", sort=None, legend=None),
+    )
+    line = base.mark_line().encode(y="mean:Q", color=color, strokeDash=dash)
     dots = base.mark_point(size=120, opacity=0).encode(y="mean:Q", tooltip=tips)
     said = ", ".join(f"{name} ends at {ending(runs[name])}" for name in runs)
     layers = [band, line, dots]

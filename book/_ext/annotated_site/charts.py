@@ -27,6 +27,7 @@ from annotated.figures import bundle, chart_config
 
 VEGA_LITE = re.compile(r"application/vnd\.vegalite\.v\d+\+json")
 MARK = 'class="annotated-chart"'
+CONTROL_HEIGHT = 32  # of a slider, as in `custom.css`
 
 
 def prefer_json(data: dict[str, Any], place: str) -> dict[str, Any]:
@@ -51,13 +52,15 @@ def frame(spec: dict[str, Any], png: str | list[str] | None, place: str) -> str:
         )
     text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    controls = [p for p in spec.get("params", []) if "input" in p.get("bind", {})]
     picture, height = "", 0
     if png:
         code = "".join(png).replace("\n", "")
         height = png_height(base64.b64decode(code)) // 2
+        height += CONTROL_HEIGHT * len(controls)
         alt = html.escape(name)
         picture = (
-            f'<noscript><img alt="{alt}" height="{height}" '
+            f'<noscript><img alt="{alt}" '
             f'src="data:image/png;base64,{code}"></noscript>'
         )
     safe = text.replace("</", "<\\/")
