@@ -40,6 +40,8 @@ The first fault found is printed as one line, and no file is changed. The exit s
 0 if all is well, 1 if --check found a difference, 2 for a fault.
 """
 
+OUT_OF_DATE = "run `tangle`, or `tangle --back` to keep what the module says"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.back:
                 parser.error("normalise goes one way only")
             contents = normalise(root, _paths(root, words[1:]))
-            return _finish(root, contents, options.check, "tangle normalise")
+            return _finish(root, contents, options.check, "run `tangle normalise`")
         notebooks = read_book(root, _paths(root, words))
         if options.back:
             contents, changed = carry_back(root, notebooks)
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{address} changed: execute its notebook again")
             return 0
         contents = render(root, build(notebooks), _paths(root, words))
-        return _finish(root, contents, options.check, "tangle")
+        return _finish(root, contents, options.check, OUT_OF_DATE)
     except (TangleError, OSError) as error:
         print(f"tangle: {error}", file=sys.stderr)
         return 2
@@ -98,7 +100,7 @@ def _paths(root: Path, words: Iterable[str]) -> list[str]:
 
 
 def _finish(
-    root: Path, contents: Mapping[Path, str | None], check: bool, command: str
+    root: Path, contents: Mapping[Path, str | None], check: bool, advice: str
 ) -> int:
     """Write the files, or say how they differ."""
     if not check:
@@ -112,7 +114,7 @@ def _finish(
         sys.stdout.writelines(_diff(name, read_text(path) or "", contents[path] or ""))
     if different:
         names = ", ".join(path.relative_to(root).as_posix() for path in different)
-        print(f"tangle: out of date: {names}: run `{command}`", file=sys.stderr)
+        print(f"tangle: out of date: {names}: {advice}", file=sys.stderr)
     return 1 if different else 0
 
 

@@ -66,7 +66,7 @@ def _section(module: str) -> int:
 
 def _section_lines(items: list[Import]) -> list[str]:
     whole = [item for item in items if item.name is None]
-    whole.sort(key=lambda item: (_natural(item.module), item.alias or ""))
+    whole.sort(key=lambda item: (_module_key(item.module), item.alias or ""))
     groups: dict[tuple[str, str | None, str | None], list[Import]] = {}
     for item in items:
         if item.name is not None:
@@ -77,7 +77,7 @@ def _section_lines(items: list[Import]) -> list[str]:
     parts = sorted(
         groups.values(),
         key=lambda g: (
-            _natural(g[0].module),
+            _module_key(g[0].module),
             name_key(g[0].name or ""),
             g[0].alias or "",
         ),
@@ -99,14 +99,25 @@ def _from_line(group: list[Import]) -> str:
     )
 
 
+def _module_key(name: str) -> tuple[object, ...]:
+    return (_natural(name.lower()), _natural(name))
+
+
 def name_key(name: str) -> tuple[object, ...]:
-    """CONSTANTS, then Classes, then functions, each in natural order."""
-    kind = 0 if len(name) > 1 and name.isupper() else 1 if name[:1].isupper() else 2
-    return (kind, _natural(name))
+    """The order of names in an import: CONSTANTS, then Classes, then the rest."""
+    return (_kind(name), _module_key(name))
 
 
-def _natural(name: str) -> tuple[object, ...]:
-    """A key that sorts `bleu2` before `bleu10`, and `a` beside `A`."""
+def all_key(name: str) -> tuple[object, ...]:
+    """The order of names in `__all__`, where capitals come before small letters."""
+    return (_kind(name), _natural(name))
+
+
+def _kind(name: str) -> int:
+    return 0 if len(name) > 1 and name.isupper() else 1 if name[:1].isupper() else 2
+
+
+def _natural(name: str) -> list[int | str]:
+    """A key that sorts `bleu2` before `bleu10`."""
     parts = re.split(r"(\d+)", name)
-    split = [int(part) if part.isdigit() else part for part in parts]
-    return ([p.lower() if isinstance(p, str) else p for p in split], split)
+    return [int(part) if part.isdecimal() else part for part in parts]

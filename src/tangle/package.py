@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tangle.cells import MARKER, is_import_cell, parse_cell, parse_python
 from tangle.files import fail, read_text
-from tangle.imports import Import, imports_of, name_key, render_imports
+from tangle.imports import Import, all_key, imports_of, render_imports
 from tangle.names import bound_names, used_names
 from tangle.notebooks import Cell, Notebook, check_human_id
 
@@ -44,7 +44,7 @@ class Module:
     def head(self) -> str:
         """All that stands above the first marker."""
         public = [n for n, (cell, _) in self.names.items() if not cell.private]
-        public = sorted((n for n in public if not n.startswith("_")), key=name_key)
+        public = sorted((n for n in public if not n.startswith("_")), key=all_key)
         listing = "".join(f'    "{name}",\n' for name in public)
         title = self.notebook.title.replace("\\", "\\\\").replace('"""', "'''")
         title += "" if title.endswith((".", "!", "?")) else "."
