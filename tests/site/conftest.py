@@ -5,6 +5,7 @@ Every page of ``_toc.yml`` is tested, so a new chapter needs no new test.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -102,10 +103,15 @@ def site() -> Site:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serve files and print nothing."""
+    """Serve files and print nothing: the tests report what fails."""
 
     def log_message(self, *args: object) -> None:
-        """Say nothing; the tests report what fails."""
+        """Say nothing of a request."""
+
+    def handle(self) -> None:
+        """Say nothing either when the browser has left before the answer was whole."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
 
 @pytest.fixture(scope="session")
