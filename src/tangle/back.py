@@ -12,7 +12,7 @@ from typing import Any
 
 from tangle.cells import MARKER
 from tangle.files import fail, read_text
-from tangle.notebooks import Cell, Notebook, edited, parse
+from tangle.notebooks import Notebook, edited, parse
 from tangle.package import SEPARATOR, Module, build, marker, render
 
 
@@ -114,13 +114,6 @@ def _check_exact(root: Path, old: Module, new: Module) -> None:
         )
     if text.removeprefix(head) != new.render().removeprefix(heads[1]):
         kept = {cell.address for cell in new.bodies}
-        lost = next((c for c in old.bodies if c.address not in kept), old.bodies[0])
-        _refuse_lost(new, lost)
-
-
-def _refuse_lost(module: Module, cell: Cell) -> None:
-    fail(
-        f"{module.path}: {cell.address}",
-        "the edited code does not tangle to the same module (a cell of imports alone "
-        "leaves no marker): make this edit in the notebook",
-    )
+        lost = next((c.address for c in old.bodies if c.address not in kept), "")
+        what = "only imports are left below this marker, and imports belong above"
+        fail(f"{new.path}: {lost}", f"{what}: make this edit in the notebook")

@@ -4,7 +4,7 @@ Importing a module must define things and do nothing else. So at the top level o
 exported cell stand only imports, `def`, `class`, assignments to plain names, and
 docstrings. A loop, an `if`, a `del`, a call for its effect would run on import.
 In an assignment, a call builds a constant: it calls a class (`Config(...)`, a name that
-begins with a capital), a builtin or library function without effects (`PURE`), or a
+begins with a capital), a function known to have no effects (`BUILDS` lists them), or a
 method of what a literal or such a call gives (`"a b".split()`). In a class body the
 statements follow the same rule.
 
@@ -22,15 +22,17 @@ from tangle.notebooks import Cell
 
 MAGIC = re.compile(r"\s*(%|!|\?|[\w, ]+=\s*[%!])|.*\?\s*$")
 MARKER = "# %% "
-PURE_NAMES = """
-abs bool bytes chr complex dict enumerate filter float frozenset int len list map max
-min object ord property range reversed round set slice sorted str sum super tuple type
-zip collections dataclasses decimal fractions functools itertools jaxtyping math
-operator string types typing re.compile re.escape
-np.array np.arange np.dtype np.finfo np.linspace
-torch.tensor torch.arange torch.device torch.finfo torch.iinfo
-"""
-PURE = frozenset(PURE_NAMES.split())
+BUILDS = re.compile(
+    r"""([\w.]+\.)?_*[A-Z]\w*  # a class: Config, alt.Scale
+    | .*[])}'"]\.\w+  # a method of a literal, or of what another call has built
+    | abs|bool|bytes|chr|dict|enumerate|filter|float|frozenset|int|len|list|map|max|min
+    | object|ord|range|reversed|round|set|slice|sorted|str|sum|tuple|type|zip
+    | (collections|dataclasses|functools|itertools|math|operator|types|typing)\.\w+
+    | (dataclass|field|partial|replace|attrgetter|itemgetter|namedtuple|cache|lru_cache)
+    | re\.(compile|escape) | (np|torch)\.(array|tensor|arange|dtype|device|finfo|iinfo)
+    """,
+    re.VERBOSE,
+)
 
 
 def parse_cell(cell: Cell) -> list[ast.stmt]:
@@ -137,40 +139,12 @@ def _check_value(cell: Cell, value: ast.expr) -> None:
         node = pending.pop()
         if not isinstance(node, ast.Lambda):
             pending.extend(ast.iter_child_nodes(node))
-        if isinstance(node, ast.Call) and not _builds(node.func):
+        if isinstance(node, ast.Call) and not BUILDS.fullmatch(ast.unparse(node.func)):
             fail(
                 cell.at(node.lineno),
                 f"`{_quote(node)}` would be called when the module is imported: build "
                 "constants from literals and classes; put work into a function",
             )
-
-
-def _builds(function: ast.expr) -> bool:
-    """Whether a call of this function only makes a value."""
-    match function:
-        case ast.Name(id=name):
-            return name in PURE or _is_class_name(name)
-        case ast.Attribute(attr=name):
-            parts = ast.unparse(function).split(".")
-            return (
-                parts[0] in PURE
-                or ".".join(parts) in PURE
-                or _is_class_name(name)
-                or isinstance(
-                    _origin(function), ast.Constant | ast.Call | ast.JoinedStr
-                )
-            )
-    return isinstance(function, ast.Lambda | ast.Call | ast.Subscript)
-
-
-def _origin(node: ast.expr) -> ast.expr:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node
-
-
-def _is_class_name(name: str) -> bool:
-    return name.lstrip("_")[:1].isupper()
 
 
 def _quote(node: ast.AST) -> str:

@@ -83,33 +83,29 @@ def load(path: str, raw: bytes) -> dict[str, Any]:
         )
     except (ValueError, RecursionError) as error:
         fail(path, f"cannot be read as JSON ({error}): restore it from git")
-    _expect(path, data, dict, "a notebook")
+
+    def need(fine: bool, what: str) -> None:
+        if not fine:
+            fail(path, f"{what} is missing or damaged: restore the file from git")
+
+    need(isinstance(data, dict), "the notebook")
     if data.get("nbformat") != 4:
         fail(path, "is not a notebook of format 4: open and save it in Jupyter")
-    _expect(path, data.get("metadata"), dict, "the notebook's metadata")
-    _expect(path, data.get("cells"), list, "the list of cells")
+    need(isinstance(data.get("metadata"), dict), "the notebook's metadata")
+    need(isinstance(data.get("cells"), list), "the list of cells")
     for number, cell in enumerate(data["cells"], 1):
         what = f"cell {number}"
-        _expect(path, cell, dict, what)
-        _expect(path, cell.get("metadata"), dict, f"{what}'s metadata")
-        if cell.get("cell_type") not in ("code", "markdown", "raw"):
-            fail(path, f"{what} is not of type code, markdown or raw: correct it")
-        source, tags = cell.get("source"), cell["metadata"].get("tags", [])
-        if not isinstance(source, str):
-            _expect_strings(path, source, f"{what}'s source")
-        _expect_strings(path, tags, f"{what}'s list of tags")
+        need(isinstance(cell, dict), what)
+        need(cell.get("cell_type") in ("code", "markdown", "raw"), f"{what}'s type")
+        need(isinstance(cell.get("metadata"), dict), f"{what}'s metadata")
+        source = cell.get("source")
+        need(isinstance(source, str) or _are_texts(source), f"{what}'s source")
+        need(_are_texts(cell["metadata"].get("tags", [])), f"{what}'s list of tags")
     return data  # type: ignore[no-any-return]
 
 
-def _expect(path: str, value: object, kind: type, what: str) -> None:
-    if not isinstance(value, kind):
-        fail(path, f"{what} is missing or damaged: restore the file from git")
-
-
-def _expect_strings(path: str, value: object, what: str) -> None:
-    _expect(path, value, list, what)
-    if not all(isinstance(item, str) for item in value):  # type: ignore[attr-defined]
-        fail(path, f"{what} is missing or damaged: restore the file from git")
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def parse(path: str, raw: bytes) -> Notebook:
@@ -117,14 +113,8 @@ def parse(path: str, raw: bytes) -> Notebook:
     data = load(path, raw)
     check_ids(path, data)
     cells = tuple(
-        Cell(
-            notebook=path,
-            id=cell["id"],
-            kind=cell["cell_type"],
-            source="".join(cell["source"]),
-            tags=tuple(cell["metadata"].get("tags", [])),
-        )
-        for cell in data["cells"]
+        Cell(path, c["id"], c["cell_type"], "".join(c["source"]), _tags(c))
+        for c in data["cells"]
     )
     owner = data["metadata"].get("annotated", {})
     module = owner.get("module") if isinstance(owner, dict) else owner
@@ -150,6 +140,10 @@ def parse(path: str, raw: bytes) -> Notebook:
             '"annotated": {"module": "annotated.NAME"} in its metadata',
         )
     return notebook
+
+
+def _tags(cell: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(cell["metadata"].get("tags", []))
 
 
 def _check_tags(cell: Cell) -> None:

@@ -4,7 +4,7 @@ import ast
 import builtins
 import difflib
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,66 +121,43 @@ def _twice(module: Module, cell: Cell, line: int, name: str) -> None:
 def _check_order(modules: dict[str, Module]) -> None:
     """A module imports only what stands before it in the book, and what is there."""
     order = list(modules)
-    needs: dict[str, dict[str, tuple[Cell, int]]] = {name: {} for name in modules}
-    for module in modules.values():
-        for cell, node in _import_statements(module):
-            for item in imports_of(cell, node):
-                target, name = _target(item)
-                if target is None:
-                    continue
-                if target not in modules:
-                    fail(
-                        cell.at(node.lineno),
-                        f"imports {target}, which no notebook writes"
-                        f"{close_match(target, order)}: correct it",
-                    )
-                if name is not None and name not in modules[target].names:
-                    fail(
-                        cell.at(node.lineno),
-                        f"{target} has no exported name {name}"
-                        f"{close_match(name, modules[target].names)}",
-                    )
-                needs[module.name].setdefault(target, (cell, node.lineno))
+    needs = {name: dict(_needs(module, modules)) for name, module in modules.items()}
     for name in order:
-        for target, (cell, line) in needs[name].items():
+        for target, place in needs[name].items():
             if order.index(target) < order.index(name):
                 continue
             if route := _route(needs, target, name):
                 circle = " → ".join([name, *route])
-                fail(
-                    cell.at(line),
-                    f"the imports go in a circle ({circle}): move what they share to "
-                    "an earlier notebook",
-                )
-            later = modules[target].notebook.path
-            fail(
-                cell.at(line),
-                f"imports from {later}, which comes later in the book: move the code "
-                "to an earlier notebook, or change the order in _toc.yml",
-            )
+                what = f"the imports go in a circle ({circle}): move what they share"
+                fail(place, f"{what} to an earlier notebook")
+            what = f"imports from {modules[target].notebook.path}, which comes later"
+            fail(place, f"{what}: move the code up, or change the order in _toc.yml")
 
 
-def _import_statements(
-    module: Module,
-) -> Iterable[tuple[Cell, ast.Import | ast.ImportFrom]]:
+def _needs(module: Module, modules: Mapping[str, Module]) -> Iterator[tuple[str, str]]:
+    """Which other modules of the book a module imports, in any scope, and where."""
     for cell, body in module.cells:
-        for statement in body:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    yield cell, node
-
-
-def _target(item: Import) -> tuple[str | None, str | None]:
-    """The module of ours that an import needs, and the name that it takes from it."""
-    if item.module == "annotated" and item.name:
-        return f"annotated.{item.name}", None
-    if item.module.startswith("annotated."):
-        return item.module, item.name
-    return None, None
+        for node in (node for statement in body for node in ast.walk(statement)):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for item in imports_of(cell, node):
+                place, target, name = cell.at(node.lineno), item.module, item.name
+                if target == "annotated" and name:
+                    target, name = f"annotated.{name}", None
+                if not target.startswith("annotated."):
+                    continue
+                if target not in modules:
+                    hint = close_match(target, modules)
+                    fail(place, f"no notebook writes {target}{hint}: correct the name")
+                names = modules[target].names
+                if name and name not in names:
+                    hint = close_match(name, names)
+                    fail(place, f"{target} exports no {name}{hint}: export it there")
+                yield target, place
 
 
 def _route(
-    needs: dict[str, dict[str, tuple[Cell, int]]], start: str, goal: str
+    needs: Mapping[str, Mapping[str, str]], start: str, goal: str
 ) -> list[str] | None:
     """A chain of imports from `start` to `goal`."""
     routes = [[start]]
@@ -206,12 +183,9 @@ def _resolve(module: Module, modules: dict[str, Module]) -> None:
                 if name in ready or name in module.origins:
                     continue
                 if name in module.names and not use.late:
-                    later, line = module.names[name]
-                    fail(
-                        place,
-                        f"needs {name} on import, before {later.at(line)} defines it: "
-                        "put the definition first",
-                    )
+                    later = module.names[name][0].at(module.names[name][1])
+                    what = f"needs {name} on import, before {later} defines it"
+                    fail(place, f"{what}: put the definition first")
                 if name not in module.names and name not in GIVEN:
                     advice = _advice(name, module, modules)
                     fail(place, f"{name} is not exported: {advice}")
@@ -259,11 +233,8 @@ def render(
     for path in sorted((root / PACKAGE).rglob("*.py")):
         if path not in contents:
             if not (read_text(path) or "").startswith(GENERATED):
-                fail(
-                    path.relative_to(root).as_posix(),
-                    "no notebook writes this file: all code of the package lives in "
-                    "notebooks; move it into one, or delete it",
-                )
+                name = path.relative_to(root).as_posix()
+                fail(name, "no notebook writes this file: move it to one, or delete it")
             contents[path] = None
     return contents
 

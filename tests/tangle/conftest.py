@@ -152,8 +152,8 @@ def book(empty: Book) -> Book:
         code("try-it", "sample = [root(4)]\nprint(sample)", printed="[2.0]\n"),
         code(
             "config",
-            '@dataclass(frozen=True)\nclass Config:\n    """Sizes."""\n\n'
-            "    size: int = LIMIT\n\n    def half(self):\n        return self.size // 2",
+            '@dataclass(frozen=True)\nclass Config:\n    """Sizes."""\n\n    size: int'
+            " = LIMIT\n\n    def half(self):\n        return self.size // 2",
             "export",
             printed="stale\n",
         ),

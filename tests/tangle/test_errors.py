@@ -155,7 +155,7 @@ FAULTS: dict[str, tuple[Edit, list[str]]] = {
                 "dataclass\nfrom annotated.model import model",
             ),
         ),
-        ["a_data.ipynb#imports:3", "01_model.ipynb", "later in the book"],
+        ["a_data.ipynb#imports:3", "01_model.ipynb", "comes later"],
     ),
     "import from a later notebook, in a function": (
         lambda book: (
@@ -163,7 +163,7 @@ FAULTS: dict[str, tuple[Edit, list[str]]] = {
             book.put("01_model", "model", "def model():\n    return math"),
             book.put("a_data", "helper", "def helper():\n    import annotated.model"),
         ),
-        ["a_data.ipynb#helper:2", "later in the book"],
+        ["a_data.ipynb#helper:2", "comes later"],
     ),
     "circle": (
         cell(
@@ -188,7 +188,7 @@ FAULTS: dict[str, tuple[Edit, list[str]]] = {
         lambda book: book.put(
             "01_model", "imports", "from annotated.data import sample"
         ),
-        ["01_model.ipynb#imports:1", "no exported name sample"],
+        ["01_model.ipynb#imports:1", "exports no sample"],
     ),
     "cell without an id": (
         data(lambda nb: nb["cells"][2].pop("id")),
