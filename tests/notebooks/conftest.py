@@ -73,10 +73,11 @@ def without_annotated(colab_environment: dict[str, str]) -> Callable[[], None]:
     """
 
     def remove() -> None:
-        pip = [sys.executable, "-m", "pip", "--python", str(COLAB_PYTHON)]
-        command = [*pip, "uninstall", "--quiet", "--yes", "annotated"]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        look = "import importlib.util as u; assert u.find_spec('annotated') is None"
-        subprocess.run([COLAB_PYTHON, "-I", "-c", look], check=True, cwd="/")
+        look = "import importlib.util as u; exit(u.find_spec('annotated') is not None)"
+        python = [str(COLAB_PYTHON), "-I", "-c", look]
+        if subprocess.run(python, cwd="/").returncode:
+            pip = [sys.executable, "-m", "pip", "--python", str(COLAB_PYTHON)]
+            subprocess.run([*pip, "uninstall", "-qq", "-y", "annotated"], check=True)
+            subprocess.run(python, cwd="/", check=True)
 
     return remove
