@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tangle.back import carry_back, segments
 from tangle.book import find_root, read_book
+from tangle.cells import MARKER
 from tangle.files import TangleError, read_text, write_all
 from tangle.normalise import normalise
 from tangle.package import build, render
@@ -74,14 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error("normalise goes one way only")
             contents = normalise(root, _paths(root, words[1:]))
             return _finish(root, contents, options.check, "run `tangle normalise`")
-        notebooks = read_book(root, _paths(root, words))
+        only = _paths(root, words)
+        notebooks = read_book(root, only)
         if options.back:
-            contents, changed = carry_back(root, notebooks)
+            contents, changed = carry_back(root, notebooks, only)
             write_all(contents)
             for address in changed:
                 print(f"{address} changed: execute its notebook again")
             return 0
-        contents = render(root, build(notebooks), _paths(root, words))
+        contents = render(root, build(notebooks), only)
         return _finish(root, contents, options.check, OUT_OF_DATE)
     except (TangleError, OSError) as error:
         print(f"tangle: {error}", file=sys.stderr)
@@ -111,25 +113,29 @@ def _finish(
     different = [path for path, text in contents.items() if text != read_text(path)]
     for path in different:
         name = path.relative_to(root).as_posix()
-        sys.stdout.writelines(_diff(name, read_text(path) or "", contents[path] or ""))
+        for line in _diff(name, read_text(path) or "", contents[path] or ""):
+            print(line)
     if different:
         names = ", ".join(path.relative_to(root).as_posix() for path in different)
         print(f"tangle: out of date: {names}: {advice}", file=sys.stderr)
     return 1 if different else 0
 
 
-def _diff(path: str, old: str, new: str) -> Iterable[str]:
+def _diff(path: str, old: str, new: str) -> list[str]:
     """A unified diff for each cell, with the cell's address in its header."""
     ours = {name: (line, text) for name, line, text in segments(old)}
     theirs = {name: text for name, _, text in segments(new)}
+    lines: list[str] = []
     for name in dict.fromkeys([*ours, *theirs]):
         line, text = ours.get(name, (0, ""))
-        yield from difflib.unified_diff(
-            text.splitlines(keepends=True),
-            theirs.get(name, "").splitlines(keepends=True),
-            f"{path}:{line}",
-            name.removeprefix("# %% ") or f"{path} (head)",
-        )
+        cell = name.removeprefix(MARKER) or f"{path} (above the cells)"
+        lines += _unified(text, theirs.get(name, ""), f"{path}:{line}", cell)
+    return lines or _unified(old, new, path, f"{path} (cells in another order)")
+
+
+def _unified(old: str, new: str, name: str, new_name: str) -> list[str]:
+    ours, theirs = (text.rstrip("\n").splitlines() for text in (old, new))
+    return list(difflib.unified_diff(ours, theirs, name, new_name, lineterm=""))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def segments(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def carry_back(
-    root: Path, notebooks: Sequence[Notebook]
+    root: Path, notebooks: Sequence[Notebook], only: Sequence[str] = ()
 ) -> tuple[dict[Path, str | None], list[str]]:
     """The files to write, notebooks and modules, and the addresses of changed cells."""
     changed: list[str] = []
@@ -37,7 +37,9 @@ def carry_back(
     contents: dict[Path, str | None] = {}
     modules = build(notebooks)
     for notebook in notebooks:
-        sources = _edits(root, modules[notebook.module]) if notebook.module else {}
+        sources: dict[str, str] = {}
+        if notebook.module and (not only or notebook.path in only):
+            sources = _edits(root, modules[notebook.module])
         if sources:
             changed += [f"{notebook.path}#{name}" for name in sources]
             text = edited(notebook, partial(_put, sources=sources))
@@ -46,8 +48,9 @@ def carry_back(
         results.append(notebook)
     rebuilt = build(results)
     for name, module in rebuilt.items():
-        _check_exact(root, modules[name], module)
-    return {**contents, **render(root, rebuilt)}, changed
+        if not only or module.notebook.path in only:
+            _check_exact(root, modules[name], module)
+    return {**contents, **render(root, rebuilt, only)}, changed
 
 
 def _edits(root: Path, module: Module) -> dict[str, str]:

@@ -128,6 +128,34 @@ def test_one_notebook_while_a_later_one_is_broken(book: Any) -> None:
     assert "01_model.ipynb:1" in book.refuses("notebooks/01_model.ipynb")
 
 
+def test_back_to_one_notebook_leaves_the_others(book: Any) -> None:
+    assert book.run("normalise").code == 0
+    assert book.run().code == 0
+    for name, old, new in (("data", "size // 2", "size // 3"), ("model", "(1)", "(2)")):
+        path = book.module(name)
+        path.write_text(path.read_text().replace(old, new))
+    model = book.module("model").read_bytes()
+    result = book.run("--back", "notebooks/a_data.ipynb")
+    assert result.out.startswith("notebooks/a_data.ipynb#config changed")
+    assert "size // 3" in book.source("a_data", "config")
+    assert book.source("01_model", "model").endswith("root(1)")
+    assert book.module("model").read_bytes() == model
+
+
+def test_check_of_cells_in_another_order(book: Any) -> None:
+    book.run()
+    data = book.load("a_data")
+    data["cells"].append(data["cells"].pop(2))
+    data["cells"][3]["source"] = "class Config:\n    pass"
+    book.save("a_data", data)
+    book.run()
+    data["cells"].append(data["cells"].pop(3))
+    book.save("a_data", data)
+    result = book.run("--check")
+    assert result.code == 1
+    assert "+# %% notebooks/a_data.ipynb#config" in result.out
+
+
 def test_a_page_that_exports_nothing(book: Any) -> None:
     book.add("02_essay", None, book.code("play", "%time x = 1"))
     assert book.run().code == 0

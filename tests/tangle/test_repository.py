@@ -1,5 +1,6 @@
-"""This book's own notebooks and package agree."""
+"""The book's own notebooks and package agree."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,8 +22,6 @@ def test_nothing_is_out_of_date(
 
 def test_tangle_stands_on_its_own() -> None:
     imported = "import sys, tangle.__main__; print('torch' in sys.modules)"
-    import subprocess
-
     result = subprocess.run(
         [sys.executable, "-c", imported], capture_output=True, text=True, timeout=20
     )

@@ -157,7 +157,7 @@ def test_an_edited_line_comes_back_to_its_cell_and_no_other(
         assert book.run("--check").code == 0
 
 
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=80)
 @given(data=st.data())
 def test_random_bytes_in_a_notebook(new_book: NewBook, data: Any) -> None:
     with new_book() as book:
@@ -176,7 +176,7 @@ def test_random_bytes_in_a_notebook(new_book: NewBook, data: Any) -> None:
             content[at : at + length] = data.draw(st.binary(max_size=3))
         path.write_bytes(bytes(content))
         before = book.files()
-        commands = (("--check",), ("normalise", "--check"), ("where", "annotated.m0.X"))
+        commands = (("--check",), ("normalise", "--check"))
         for command in (*commands, ("--back",), ("normalise",), ()):
             result = book.run(*command)
             after = book.files()
@@ -187,7 +187,7 @@ def test_random_bytes_in_a_notebook(new_book: NewBook, data: Any) -> None:
             before = after
 
 
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=60)
 @given(data=st.data())
 def test_random_edits_of_a_module_come_back_exactly_or_not_at_all(
     new_book: NewBook, data: Any
