@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from tangle.files import fail
 from tangle.notebooks import Cell
 
-MAGIC = re.compile(r"\s*(%|!|\?|[\w, ]+=\s*[%!])|.*\?\s*$")
+MAGIC = re.compile(r"([%!?]|[\w, ]+=\s*[%!]).*|.*\?")
 MARKER = "# %% "
 BUILDS = re.compile(
     r"""([\w.]+\.)?_*[A-Z]\w*  # a class: Config, alt.Scale
@@ -49,16 +49,18 @@ def parse_cell(cell: Cell) -> list[ast.stmt]:
             fail(cell.at(number), "looks like one of tangle's markers: reword the line")
     body = parse_python(cell.source)
     if isinstance(body, SyntaxError):
-        for number, line in enumerate(cell.source.split("\n"), 1):
-            if MAGIC.match(line):
-                fail(
-                    cell.at(number),
-                    f"`{line.strip()}` is a magic, not Python: move it to a cell "
-                    "without an export tag",
-                )
-        fail(cell.at(body.lineno or 1), f"syntax error ({body.msg}): correct it")
-    for statement in body:
-        _check_statement(cell, statement)
+        lines = cell.source.split("\n")
+        number = min(body.lineno or 1, len(lines))
+        line = lines[number - 1].strip()
+        if MAGIC.fullmatch(line):
+            what = f"`{line}` is a magic, not Python"
+            fail(cell.at(number), f"{what}: move it to a cell without an export tag")
+        fail(cell.at(number), f"syntax error ({body.msg}): correct it")
+    try:
+        for statement in body:
+            _check_statement(cell, statement)
+    except RecursionError:
+        fail(cell.at(1), "is nested too deeply to read: give its parts names")
     kinds = {isinstance(statement, ast.Import | ast.ImportFrom) for statement in body}
     if len(kinds) > 1:
         first = next(s for s in body if isinstance(s, ast.Import | ast.ImportFrom))

@@ -72,6 +72,12 @@ FAULTS: dict[str, tuple[Edit, list[str]]] = {
     "line magic": (cell("x = 1\n%time y = 2"), [f"{HERE}:2", "%time", "magic"]),
     "cell magic": (cell("%%time\nx = 1"), [f"{HERE}:1", "%%time", "magic"]),
     "shell": (cell("x = 1\n!ls"), [f"{HERE}:2", "!ls", "magic"]),
+    "syntax error below a question": (
+        cell("# Is it?\nx = (2"),
+        [f"{HERE}:2", "syntax error"],
+    ),
+    "syntax error at the end": (cell("x = 1\nif x:"), [f"{HERE}:2", "syntax error"]),
+    "string without end": (cell("x = 1\n'''"), [f"{HERE}:2", "syntax error"]),
     "help": (cell("x = 1\nx?"), [f"{HERE}:2", "magic"]),
     "magic in an assignment": (cell("x = %pwd"), [f"{HERE}:1", "magic"]),
     "call": (cell("x = 1\nprint(x)"), [f"{HERE}:2", "print(x)", "imported"]),
@@ -271,8 +277,12 @@ def test_fault_is_one_line_and_changes_nothing(
 
 
 def test_nesting_too_deep_is_a_fault(book: Any) -> None:
-    book.put("a_data", "limit", f"LIMIT = {'-' * 5000}1")
-    assert "notebooks/a_data.ipynb" in book.refuses()
+    for deep in ("-" * 5000 + "1", "math" + ".pi" * 900 + "()", "[" * 150 + "]" * 150):
+        book.put("a_data", "limit", f"LIMIT = {deep}\ndef root(x):\n    return x")
+        if deep[0] != "[":
+            assert "notebooks/a_data.ipynb#limit:1" in book.refuses()
+        else:
+            assert book.run().code == 0
 
 
 def test_a_folder_in_the_place_of_a_module(book: Any) -> None:
