@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -208,6 +209,56 @@ def test_each_cited_paper_is_in_the_bibliography() -> None:
                 wrong.append(f"{place}: [{label}] leads to {entry.key}")
     assert not wrong, "\n".join(wrong)
     assert seen, "no citation found: the pattern or the book is broken"
+
+
+# Names
+
+
+SHAPE = re.compile(r"[*#?]*([a-z]\w*)")
+
+
+def axes(module: Path) -> set[str]:
+    """Collect the axes in a module's shapes: ``Float[Tensor, "batch dim"]`` has two."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
+            continue
+        kind, shape = node.slice.elts[0], node.slice.elts[-1]
+        if isinstance(kind, ast.Constant):  # Literal["light", "dark"]
+            continue
+        if isinstance(shape, ast.Constant) and isinstance(shape.value, str):
+            names = map(SHAPE.fullmatch, shape.value.split())
+            found |= {match[1] for match in names if match}
+    return found
+
+
+@pytest.mark.parametrize(
+    "module", sorted((ROOT / "src" / "annotated").glob("*.py")), ids=lambda p: p.stem
+)
+def test_each_axis_in_the_code_is_in_the_notation(module: Path) -> None:
+    """The notation page names every axis that a signature of the package uses."""
+    text = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
+    table = text.partition("## Axes")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`\*?([a-z]\w*)`", table))
+    missing = sorted(axes(module) - named)
+    assert not missing, f"{module.name} has axes that book/notation.md lacks: {missing}"
+
+
+def test_what_a_page_points_to_in_the_code_is_there() -> None:
+    """``notebooks/N.ipynb#cell`` is a cell, and ``annotated.module.Name`` a name."""
+    wrong = []
+    for page in sorted((ROOT / "book").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for file, cell in re.findall(r"\b(notebooks/\w+\.ipynb)#([\w-]+)", text):
+            cells = json.loads((ROOT / file).read_text(encoding="utf-8"))["cells"]
+            if all(each["id"] != cell for each in cells):
+                wrong.append(f"{page.name}: {file} has no cell {cell}")
+        for module, name in re.findall(r"\bannotated\.(\w+)\.(\w+)", text):
+            file = ROOT / "src" / "annotated" / f"{module}.py"
+            source = file.read_text(encoding="utf-8") if file.exists() else ""
+            if not re.search(rf"^(?:def|class) {name}\b|^{name}\b.*=", source, re.M):
+                wrong.append(f"{page.name}: annotated.{module} has no {name}")
+    assert not wrong, "\n".join(wrong)
 
 
 # One address
