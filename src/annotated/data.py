@@ -81,7 +81,7 @@ def split_words(text: str) -> list[str]:
 
 
 # %% notebooks/a_data.ipynb#open-archive
-def open_archive(raw: IO[bytes]) -> IO[bytes]:
+def open_archive(raw: io.BufferedReader) -> Any:
     """The one file that a zip archive holds."""
     archive = zipfile.ZipFile(raw)
     members = [member for member in archive.infolist() if not member.is_dir()]
@@ -272,15 +272,16 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
             f"{path}: cannot write it ({error.strerror or error}); "
             "make room or choose another folder"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # %% notebooks/a_data.ipynb#cache-folder
@@ -427,6 +428,7 @@ def fetch_all(address: str, part: Path, size: int, progress: bool) -> str:
                 return ""
             problem = "the connection ended"
         except urllib.error.HTTPError as error:
+            error.close()
             problem = f"the server said {error.code} {error.reason}"
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.unlink()
@@ -493,26 +495,26 @@ BOOKS = "books/books.txt.xz"
 
 
 def corpus_path(name: str, progress: bool = True) -> Path:
-    """The file of a corpus: "text8", "books", or the path of any text file.
+    """The file of a corpus: "text8", "books", "little-world", or any text file's path.
 
     Looked for in $ANNOTATED_DATA, then in the cache folder; text8 is downloaded when
-    it is in neither.
+    it is in neither, and the little world is written.
     """
     if name == "text8":
         return known_file(name, progress)
-    if name == "books":
-        if path := find_file(BOOKS):
-            return path
+    if name == "little-world":
+        return little_world_file()
+    path = find_file(BOOKS) if name == "books" else Path(name)
+    if path is None:
         raise DataError(
-            f"the corpus 'books' is not downloaded: write the books of the GitHub "
+            "the corpus 'books' is not downloaded: write the books of the GitHub "
             "repository mlschmitt/classic-books-markdown into one text file and put "
             f"it at {cache_folder() / BOOKS}, or at {BOOKS} below $ANNOTATED_DATA"
         )
-    path = Path(name)
     if not path.is_file():
         raise DataError(
-            f"{name}: no such corpus or file; give text8, books or the path of a "
-            "text file (plain, .gz, .xz or .zip)"
+            f"{name}: no such corpus or file; give text8, books, little-world or the "
+            "path of a text file (plain, .gz, .xz or .zip)"
         )
     return path
 
@@ -707,6 +709,18 @@ def little_world(n_sentences: int = 40_000, seed: int = 0) -> list[str]:
             sentence = kind.statement.format(first, second)
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     return sentences
+
+
+# %% notebooks/a_data.ipynb#little-world-file
+def little_world_file() -> Path:
+    """The little world as a text file in the cache folder."""
+    text = "\n".join(little_world()) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = cache_folder() / f"little-world-{digest[:8]}.txt"
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return path
 
 
 # %% notebooks/a_data.ipynb#little-world-analogies
