@@ -3,6 +3,7 @@
 import ast
 import builtins
 import difflib
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -193,16 +194,16 @@ def _resolve(module: Module, modules: dict[str, Module]) -> None:
 
 
 def _advice(name: str, module: Module, modules: dict[str, Module]) -> str:
+    """What to do about a name that no exported cell defines."""
     for cell in module.notebook.cells:
         if cell.kind == "code" and not cell.exported:
-            plain = "\n".join(
-                "" if line.lstrip().startswith(("%", "!")) else line
-                for line in cell.source.split("\n")
-            )
-            body = parse_python(plain)
-            if not isinstance(body, SyntaxError) and name in bound_names(body):
-                what = f"cell {cell.address} has it: tag that cell `export`"
-                return what + ", or pass it as an argument"
+            body = parse_python(re.sub(r"(?m)^\s*[%!].*$", "", cell.source))
+            for statement in [] if isinstance(body, SyntaxError) else body:
+                if name in bound_names([statement]):
+                    if isinstance(statement, ast.Import | ast.ImportFrom):
+                        advice = "import it in an exported cell"
+                        return f"only {cell.address} imports it: {advice}"
+                    return f"{cell.address} defines it: tag that cell, or pass it in"
     for other in modules.values():
         if other.name == module.name:
             break

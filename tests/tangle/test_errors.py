@@ -113,7 +113,14 @@ FAULTS: dict[str, tuple[Edit, list[str]]] = {
     "a marker in a cell": (cell("x = 1\n# %% y"), [f"{HERE}:2", "markers"]),
     "name from an untagged cell": (
         cell("LIMIT = 2\n\n\ndef root(x):\n    y = x\n    return sample"),
-        [f"{HERE}:6", "sample is not exported", "#try-it", "tag"],
+        [f"{HERE}:6", "sample is not exported", "#try-it defines", "tag"],
+    ),
+    "import in an untagged cell": (
+        lambda book: (
+            book.run("normalise"),
+            book.put("a_data", "helper", "def helper():\n    return os"),
+        ),
+        ["a_data.ipynb#helper:2", "only notebooks/a_data.ipynb#setup imports it"],
     ),
     "name from nowhere": (
         cell("LIMIT = 2\nroot = lambda x: maths.sqrt(x)"),

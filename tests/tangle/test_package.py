@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,6 +127,27 @@ def test_one_notebook_while_a_later_one_is_broken(book: Any) -> None:
     assert book.run("notebooks/a_data.ipynb").out == "wrote src/annotated/data.py\n"
     assert book.run(str(book.path("a_data")), "--check").code == 0
     assert "01_model.ipynb:1" in book.refuses("notebooks/01_model.ipynb")
+
+
+def test_a_full_disk(book: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.run()
+    book.put("a_data", "config", "class Config:\n    pass")
+    book.put("01_model", "model", "def model():\n    pass")
+    write, written = Path.write_bytes, list[Path]()
+
+    def write_bytes(path: Path, content: bytes) -> int:
+        written.append(path)
+        if len(written) > 1:
+            write(path, content[:10])
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    before = book.files()
+    result = book.run()
+    assert (result.code, len(written)) == (2, 2)
+    assert "No space left" in result.err
+    assert book.files() == before
 
 
 def test_back_to_one_notebook_leaves_the_others(book: Any) -> None:
