@@ -19,6 +19,7 @@ from . import charts
 logger = logging.getLogger(__name__)
 
 SCRIPT = "annotated-vega.js"
+MISNAMED = '<summary aria-label="Toggle hidden content">'  # what MyST-NB writes
 SNIPPET = "window.annotatedCharts = {vegaEmbed, config: %s};"
 
 
@@ -52,15 +53,17 @@ def add_templates(app: Sphinx, config: Any) -> None:
     config.templates_path.append(str(Path(__file__).parent / "templates"))
 
 
-def add_scripts(
+def finish_page(
     app: Sphinx,
     pagename: str,
     templatename: str,
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Load Vega on pages with a chart, and on no other."""
-    if charts.MARK in context.get("body", ""):
+    """Load Vega on pages with a chart, and let a button be named by what it says."""
+    body = context.get("body", "")
+    context["body"] = body.replace(MISNAMED, "<summary>")
+    if charts.MARK in body:
         app.add_js_file(SCRIPT, loading_method="defer")
         app.add_js_file("charts.js", loading_method="defer")
 
@@ -107,5 +110,5 @@ def setup(app: Sphinx) -> None:
     """Register the handlers."""
     app.connect("config-inited", add_templates)
     app.connect("builder-inited", prepare)
-    app.connect("html-page-context", add_scripts)
+    app.connect("html-page-context", finish_page)
     app.connect("build-finished", check_pages)

@@ -34,10 +34,28 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     notebook = json.loads(source[0])
     app.env.temp_data[KEY] = notebook
     for cell in notebook["cells"]:
+        name_what_is_hidden(cell)
         for output in cell.get("outputs", []):
             if "data" in output:
                 output["data"] = charts.prefer_json(output["data"], cell["id"])
     source[0] = json.dumps(notebook)
+
+
+def name_what_is_hidden(cell: Notebook) -> None:
+    """Say on the button of a hidden input what is behind it."""
+    tags = cell["metadata"].get("tags", [])
+    if "hide-input" not in tags:
+        return
+    what = "code"
+    if cell["id"] == "setup":
+        what = "set-up for Colab"
+    elif "exercise" in cell["id"] or "solution" in cell["id"]:
+        what = "solution"
+    elif "check" in tags:
+        what = "check"
+    prompts = cell["metadata"].setdefault("mystnb", {})
+    prompts.setdefault("code_prompt_show", f"Show the {what}")
+    prompts.setdefault("code_prompt_hide", f"Hide the {what}")
 
 
 class Anchors(SphinxTransform):
