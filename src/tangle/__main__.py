@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="compare, write nothing")
     mode.add_argument("--back", action="store_true", help="from modules to cells")
-    parser.add_argument("--root", type=Path, help="the folder that has _toc.yml")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="the folder that has _toc.yml"
+    )
     options = parser.parse_intermixed_args(arguments)
     words: list[str] = options.words
     try:
