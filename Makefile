@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# Where this is set, each Python started below would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The Python that makes the environments; 3.11 or newer.
 PYTHON ?= python3

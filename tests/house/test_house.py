@@ -6,11 +6,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = "help book test train serve notebooks tangle lint clean".split()
@@ -83,6 +85,20 @@ def test_requirements_hold_what_pyproject_asks_for() -> None:
     pinned = {same(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
     wanted = {same(re.split(r"[<>=!~ \[]", line)[0]) for line in asked}
     assert wanted <= pinned
+
+
+def test_requirements_run_under_the_oldest_python_we_name() -> None:
+    """Debian's Python is the first patch release or two; no pin may ask for more."""
+    file = ROOT / "pyproject.toml"
+    project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".2"
+    too_new = [
+        f"{package.name}=={package.version}: {wanted}"
+        for package in distributions()
+        if (wanted := package.metadata.get("Requires-Python"))
+        and not SpecifierSet(wanted).contains(oldest)
+    ]
+    assert not too_new
 
 
 def same(name: str) -> str:

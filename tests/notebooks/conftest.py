@@ -56,6 +56,7 @@ def colab_environment(
     spec = {"argv": command, "display_name": "Colab", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     hidden = {"ANNOTATED_DATA", "PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS"}
+    hidden.add("PYTHONDONTWRITEBYTECODE")  # or each kernel compiles torch anew
     return {
         **{name: value for name, value in os.environ.items() if name not in hidden},
         "ANNOTATED_CACHE": str(home / "cache"),
