@@ -31,7 +31,6 @@ __all__ = [
     "SERIES",
     "Matrix",
     "Points",
-    "Runs",
     "Theme",
     "attention_map",
     "bundle",
@@ -122,13 +121,8 @@ def chart_config(theme: Theme = "light") -> dict[str, Any]:
         "font": "Liberation Sans, Arial, Helvetica, sans-serif",
         "axis": titles | labels | axis | {"labelLimit": 120, "titlePadding": 8},
         "legend": titles | labels | {"orient": "bottom", "symbolSize": 90},
-        "title": {
-            "anchor": "start",
-            "color": ink["text"],
-            "subtitleColor": ink["quiet"],
-            "fontSize": 15,
-            "offset": 14,
-        },
+        "title": {"anchor": "start", "fontSize": 15, "offset": 14}
+        | {"color": ink["text"], "subtitleColor": ink["quiet"]},
         "view": {"stroke": None},
         "text": {"color": ink["text"]},
         "rule": {"color": ink["quiet"]},
@@ -278,7 +272,7 @@ def framed(
     size: tuple[int, int],
     hint: str = "",
 ) -> alt.LayerChart:
-    """Give a chart its size, its title in lines that fit, and words for the blind."""
+    """Give a chart its size, a title in lines that fit, and a spoken description."""
     width, height = size
     return alt.LayerChart(layer=list(layers)).properties(
         title=alt.TitleParams(
@@ -480,11 +474,8 @@ def slide(chart: alt.LayerChart, moments: int) -> alt.LayerChart:
 
 
 # %% notebooks/e_figures.ipynb#loss-curves
-Runs = Mapping[str, Sequence[Sequence[float]]]
-
-
 def loss_curves(
-    runs: Runs,
+    runs: Mapping[str, Sequence[Sequence[float]]],
     title: str,
     *,
     steps: Sequence[float] | None = None,
