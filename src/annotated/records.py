@@ -40,7 +40,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "required": FIELDS,
     "properties": {
-        "name": {"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"},
+        "name": {"type": "string", "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*(?!\n)$"},
         "kind": {"enum": ["training", "benchmark"]},
         "command": {"type": "string", "minLength": 1},
         "commit": {"type": "string", "pattern": "^([0-9a-f]{40}(-dirty)?|unknown)$"},
@@ -64,7 +64,7 @@ SCHEMA: dict[str, Any] = {
         "metrics": {
             "type": "object",
             "minProperties": 1,
-            "propertyNames": {"pattern": "^[a-z][a-z0-9_]*$"},
+            "propertyNames": {"pattern": r"^[a-z][a-z0-9_]*(?!\n)$"},
             "additionalProperties": {"type": "number"},
         },
     },

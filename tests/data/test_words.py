@@ -51,11 +51,13 @@ def test_examples_in_the_docstrings() -> None:
     assert doctest.testmod(data).failed == 0
 
 
+@settings(deadline=None)
 @given(st.text(ALPHABET))
 def test_words_are_what_the_definition_says(text: str) -> None:
     assert split_words(text) == words_one_by_one(text)
 
 
+@settings(deadline=None)
 @given(SENTENCES)
 def test_counts_are_those_of_brute_force(sentences: list[str]) -> None:
     every = [word for line in sentences for word in words_one_by_one(line)]
@@ -72,6 +74,7 @@ def test_counts_are_those_of_brute_force(sentences: list[str]) -> None:
     assert order == sorted(order)
 
 
+@settings(deadline=None)
 @given(SENTENCES, st.integers(1, 4), st.randoms())
 def test_order_of_lines_does_not_matter(
     sentences: list[str], floor: int, chance: random.Random
@@ -86,6 +89,7 @@ def test_order_of_lines_does_not_matter(
         assert set(first.words) == set(kept)
 
 
+@settings(deadline=None)
 @given(SENTENCES)
 def test_ids_lead_back_to_the_sentences(sentences: list[str]) -> None:
     words = sorted({"a", "b"} | {w for s in read_tokens(sentences[::2]) for w in s})
@@ -123,7 +127,7 @@ def zip_of(path: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(sentences=SENTENCES, line_end=st.sampled_from(["\n", "\r\n"]))
 def test_a_file_reads_as_its_lines(
     suffix: str, sentences: list[str], line_end: str
@@ -139,6 +143,7 @@ def test_a_byte_order_mark_is_no_word(tmp_path: Path) -> None:
     assert list(read_tokens(tmp_path / "x.txt")) == [["one", "two"]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 99_999), max_size=60))
 def test_long_lines_are_cut_between_words(numbers: list[int]) -> None:
     block = data.BLOCK
