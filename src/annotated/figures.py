@@ -478,7 +478,7 @@ def loss_curves(
     runs: Mapping[str, Sequence[Sequence[float]]],
     title: str,
     *,
-    steps: Sequence[float] | None = None,
+    steps: Sequence[float | int] | None = None,
     axes: tuple[str, str] = ("step", "loss"),
     log: bool = False,
     description: str | None = None,
@@ -506,7 +506,7 @@ def loss_curves(
 
 # %% notebooks/e_figures.ipynb#spread
 def spread(
-    name: str, runs: Sequence[Sequence[float]], steps: Sequence[float] | None
+    name: str, runs: Sequence[Sequence[float]], steps: Sequence[float | int] | None
 ) -> list[dict[str, Any]]:
     """List mean, lowest and highest of several runs, step by step."""
     lengths = {len(run) for run in runs}

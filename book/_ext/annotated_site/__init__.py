@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def _version() -> int:
-    """Change with the source, so that Sphinx reads all pages anew after an edit here."""
+    """Change with the source, so that Sphinx reads all pages anew after an edit."""
     sources = sorted(HERE.glob("*.py"))
     return zlib.crc32(b"".join(source.read_bytes() for source in sources))
 

@@ -26,8 +26,8 @@ SNIPPET = "window.annotatedCharts = {vegaEmbed, config: %s};"
 def vega_script() -> str:
     """Vega, Vega-Lite and vega-embed in one script, with the book's two themes.
 
-    The versions are those that the charts' pictures were drawn with. The whole is inside
-    a function because its top-level names would clash with Sphinx's own.
+    The versions are those that the charts' pictures were drawn with. The whole is
+    inside a function because its top-level names would clash with Sphinx's own.
     """
     themes = {name: chart_config(name) for name in ("light", "dark")}
     version = vl_convert.get_vegalite_versions()[-1]

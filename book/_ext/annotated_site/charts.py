@@ -60,8 +60,7 @@ def frame(spec: dict[str, Any], png: str | list[str] | None, place: str) -> str:
         height += CONTROL_HEIGHT * len(controls)
         alt = html.escape(name)
         picture = (
-            f'<noscript><img alt="{alt}" '
-            f'src="data:image/png;base64,{code}"></noscript>'
+            f'<noscript><img alt="{alt}" src="data:image/png;base64,{code}"></noscript>'
         )
     safe = text.replace("</", "<\\/")
     return (
@@ -82,8 +81,8 @@ class Chart(SphinxDirective):
     """Show a chart on a page without code.
 
     The argument is a Vega-Lite file beside the page, or a cell of a notebook, such as
-    ``../notebooks/01_word2vec.ipynb#map``: then it is the chart that the cell has drawn,
-    and there is no second copy that could go stale.
+    ``../notebooks/01_word2vec.ipynb#map``: then it is the chart that the cell has
+    drawn, and there is no second copy that could go stale.
     """
 
     required_arguments = 1

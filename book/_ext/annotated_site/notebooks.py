@@ -78,7 +78,7 @@ class Anchors(SphinxTransform):
                 node.insert(0, label(module, cell))
 
     def first_node(self, index: int) -> nodes.Element | None:
-        """Find what the page shows first of a cell; an empty or hidden cell has none."""
+        """Find what the page shows first of a cell, unless it shows nothing."""
         lines = range((index + 1) * LINES_PER_CELL, (index + 2) * LINES_PER_CELL)
         for node in self.document.findall(nodes.Element):
             if node.get("cell_index") == index or node.line in lines:
@@ -111,9 +111,9 @@ def is_exported(cell: Notebook) -> bool:
 
 
 def defined_names(source: str) -> list[str]:
-    """Name what a cell defines, in order; imports do not count.
+    r"""Name what a cell defines, in order; imports do not count.
 
-    >>> defined_names("import os\\nLIMIT = 3\\ndef clip(x): return min(x, LIMIT)")
+    >>> defined_names("import os\nLIMIT = 3\ndef clip(x): return min(x, LIMIT)")
     ['LIMIT', 'clip']
     """
     names: list[str] = []

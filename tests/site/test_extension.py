@@ -1,0 +1,255 @@
+"""The Sphinx extension and the figures, piece by piece, without building the site."""
+
+from __future__ import annotations
+
+import base64
+import doctest
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pytest
+from docutils import nodes
+from docutils.utils import new_document
+from PIL import Image
+
+from annotated import figures
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from annotated_site import assets, callouts, charts, notebooks  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def theme():
+    """Draw in the book's theme, and leave Altair as it was."""
+    figures.use_theme()
+    yield
+    alt.renderers.enable("default")
+    alt.theme.enable("default")
+
+
+def heat() -> alt.LayerChart:
+    """Draw a small attention map with a word that occurs twice."""
+    weights = np.array([[0.7, 0.1, 0.2], [0.2, 0.2, 0.6]])
+    return figures.attention_map(weights, ["a", "b", "a"], ["x", "y"], "Looks")
+
+
+def spec_of(chart: alt.LayerChart) -> dict:
+    """Describe a chart as the renderer gets it."""
+    return chart.to_dict()
+
+
+# What a chart's output holds ------------------------------------------------------
+
+
+def test_a_chart_is_a_bundle_for_four_homes() -> None:
+    output = heat()._repr_mimebundle_()
+    assert set(output) == {figures.MIME_TYPE, "text/html", "image/png", "text/plain"}
+    assert output["text/plain"].startswith("Looks. 2 by 3 values. Largest 0.70 at x")
+    assert output["text/html"].index("<img") < output["text/html"].index("<script")
+    picture = Image.open(io.BytesIO(base64.b64decode(output["image/png"])))
+    assert len(picture.getcolors() or []) <= 64
+
+
+def test_equal_charts_give_equal_bytes() -> None:
+    first, second = heat()._repr_mimebundle_(), heat()._repr_mimebundle_()
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_every_kind_of_chart_is_repeatable_and_described() -> None:
+    def draw() -> list[dict]:
+        points = np.arange(12.0).reshape(2, 3, 2)
+        return [
+            spec_of(figures.similarity_map(np.eye(2), "ab", "cd", "Same")),
+            spec_of(figures.embedding_map(points[0], "abc", None, "One moment")),
+            spec_of(figures.embedding_map(points, "abc", "xxy", "Two", steps=[0, 9])),
+            spec_of(figures.loss_curves({"sgd": [[3.0, 2.0], [4.0, 3.0]]}, "Falls")),
+        ]
+
+    assert draw() == draw()
+    assert all(
+        spec["description"].startswith(spec["title"]["text"][0]) for spec in draw()
+    )
+
+
+def test_text_cannot_leave_the_script_of_a_fragment() -> None:
+    chart = figures.similarity_map(np.eye(1), ["</script>"], ["b"], "</script><b>")
+    html = chart._repr_mimebundle_()["text/html"]
+    assert html.count("</script>") == 1
+
+
+# What the figures refuse ----------------------------------------------------------
+
+
+def test_exchanged_axes_are_refused_even_if_the_shape_fits() -> None:
+    weights = np.array([[0.9, 0.1], [0.6, 0.4]])
+    figures.attention_map(weights, ["a", "b"], ["c", "d"], "Right")
+    with pytest.raises(ValueError, match=r"target word 'c' sum to 1\.500"):
+        figures.attention_map(weights.T, ["a", "b"], ["c", "d"], "Wrong")
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (
+            lambda: figures.similarity_map(np.eye(2), "abc", "de", "t"),
+            "expected 3 rows",
+        ),
+        (
+            lambda: figures.similarity_map(np.eye(2) / 0, "ab", "de", "t"),
+            "NaN or infin",
+        ),
+        (lambda: figures.embedding_map(np.eye(2), "abc", None, "t"), "2 points but 3"),
+        (
+            lambda: figures.loss_curves({"a": [[1.0], [1.0, 2.0]]}, "t"),
+            "need one length",
+        ),
+        (lambda: figures.loss_curves({"a": []}, "t"), "need one length"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_cannot_be_drawn_is_said_in_one_line(draw, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        draw()
+    assert "\n" not in str(caught.value)
+
+
+def test_attention_puts_the_source_along_the_top() -> None:
+    encoding = spec_of(heat())["layer"][0]["encoding"]
+    assert encoding["x"]["title"] == "source"
+    assert encoding["x"]["axis"]["orient"] == "top"
+    assert encoding["x"]["axis"]["labelExpr"] == '["a", "b", "a"][datum.value]'
+    assert encoding["y"]["title"] == "target"
+
+
+def test_band_runs_from_the_best_to_the_worst_run() -> None:
+    spec = spec_of(figures.loss_curves({"sgd": [[4.0, 2.0], [6.0, 3.0]]}, "Falls"))
+    first = spec["data"]["values"][0]
+    assert first == {"run": "sgd", "step": 1, "mean": 5.0, "low": 4.0, "high": 6.0}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_stand_out_from_their_paper(theme: figures.Theme) -> None:
+    paper = figures.INK[theme]["paper"]
+    for name in figures.SERIES[theme]:
+        assert figures.contrast(figures.PALETTE[name], paper) >= 3
+    assert figures.contrast(figures.INK[theme]["quiet"], paper) >= 4.5
+
+
+def test_pages_have_the_papers_that_the_colours_were_measured_on() -> None:
+    style = (ROOT / "book/_static/custom.css").read_text(encoding="utf-8")
+    assert f"--pst-color-background: {figures.INK['dark']['paper']};" in style
+
+
+@pytest.mark.parametrize("module", [figures, notebooks])
+def test_examples_in_docstrings(module) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+# What the page makes of a notebook ------------------------------------------------
+
+
+def test_page_prefers_the_json_and_carries_no_address_of_a_network() -> None:
+    output = charts.prefer_json(heat()._repr_mimebundle_(), "here")
+    assert list(output) == ["text/html"]
+    html = output["text/html"]
+    assert "cdn" not in html
+    assert 'role="figure" tabindex="0" aria-label="Looks.' in html
+    stored = re.search(r'<script type="application/json">(.*?)</script>', html)
+    assert stored is not None
+    assert json.loads(stored[1]) == spec_of(heat())
+
+
+def test_frame_reserves_the_height_of_picture_and_sliders() -> None:
+    points = np.arange(12.0).reshape(2, 3, 2)
+    chart = figures.embedding_map(points, "abc", None, "Two", steps=[0, 9])
+    output = chart._repr_mimebundle_()
+    height = charts.png_height(base64.b64decode(output["image/png"])) // 2
+    html = charts.prefer_json(output, "here")["text/html"]
+    assert f"min-height:{height + charts.CONTROL_HEIGHT}px" in html
+
+
+def test_chart_without_description_stops_the_build() -> None:
+    with pytest.raises(Exception, match="a chart without a description"):
+        charts.prefer_json({figures.MIME_TYPE: {"mark": "point"}}, "page#cell")
+
+
+def test_other_outputs_are_left_alone() -> None:
+    output = {"text/html": "<b>table</b>", "text/plain": "table"}
+    assert charts.prefer_json(output, "here") == output
+
+
+def quote(*words: nodes.Node) -> nodes.document:
+    """Make a page that is one quote."""
+    page = new_document("page.md")
+    page += nodes.block_quote("", nodes.paragraph("", "", *words))
+    return page
+
+
+def test_bold_opening_makes_a_callout() -> None:
+    page = quote(nodes.strong("", "Pitfall 27."), nodes.Text(" The noise"))
+    callouts.Callouts(page).apply()
+    (box,) = page.children
+    assert isinstance(box, nodes.admonition)
+    assert box["classes"] == ["callout", "pitfall"]
+    assert [child.astext() for child in box.children] == ["Pitfall 27", "The noise"]
+
+
+@pytest.mark.parametrize("word", ["Notebook", "Warning", "note"])
+def test_other_quotes_stay_quotes(word: str) -> None:
+    page = quote(nodes.strong("", word), nodes.Text(" and so on"))
+    callouts.Callouts(page).apply()
+    assert isinstance(page.children[0], nodes.block_quote)
+
+
+def test_label_names_module_and_definitions() -> None:
+    cell = {"id": "vectors", "source": ["LIMIT: int = 3\n", "class Vectors: ..."]}
+    html = notebooks.label("annotated.word2vec", cell).astext()
+    assert 'href="#vectors"' in html
+    assert "<b>annotated.word2vec</b> · LIMIT, Vectors" in html
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "tags", "said"),
+    [
+        ("setup", ["hide-input"], "Show the set-up for Colab"),
+        ("exercise-noise-solution", ["hide-input"], "Show the solution"),
+        ("check-noise", ["hide-input", "check"], "Show the check"),
+        ("map", ["hide-input"], "Show the code"),
+        ("map", [], None),
+    ],
+)
+def test_hidden_input_says_what_it_hides(cell_id: str, tags: list, said) -> None:
+    cell = {"id": cell_id, "metadata": {"tags": tags}}
+    notebooks.name_what_is_hidden(cell)
+    assert cell["metadata"].get("mystnb", {}).get("code_prompt_show") == said
+
+
+# What a page may load -------------------------------------------------------------
+
+
+def test_requests_to_other_hosts_are_found_and_links_are_not() -> None:
+    page = """<link rel="stylesheet" href="//fonts.example/a.css">
+    <script src="https://cdn.example/b.js"></script><script src="c.js"></script>
+    <img src="http://img.example/d.png"><a href="https://arxiv.org">paper</a>
+    <link rel="canonical" href="https://book.example/">"""
+    assert assets.requests(page) == [
+        "//fonts.example/a.css",
+        "https://cdn.example/b.js",
+        "http://img.example/d.png",
+    ]
+
+
+def test_vega_comes_with_both_themes_in_a_scope_of_its_own() -> None:
+    script = assets.vega_script()
+    assert script.startswith("(function () {") and script.rstrip().endswith("})();")
+    for theme, paper in (("light", "#ffffff"), ("dark", "transparent")):
+        assert f'{theme}:{{"background":"{paper}"' in script.replace(
+            f'"{theme}"', theme
+        )
