@@ -14,6 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # The Python that makes the environments; 3.11 or newer.
 PYTHON ?= python3
 PORT ?= 8000
+# Every page is written anew, because a change of the book's settings shows on all;
+# `make serve` leaves this out, for a faster look at the page in hand.
+WHOLE ?= --all
 # Which notebooks `make notebooks` executes.
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 
@@ -122,5 +125,5 @@ $(COLAB): tests/notebooks/colab-requirements.txt | $(ENV)
 	@touch $@
 
 $(SITE): $(ENV) $(PAGES)
-	@$(BIN)/jupyter-book build . -W -n --keep-going
+	@$(BIN)/jupyter-book build . -W -n --keep-going $(WHOLE)
 	@touch $@

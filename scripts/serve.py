@@ -85,7 +85,8 @@ def watch() -> None:
             continue
         if now != seen:
             seen = now
-            if subprocess.run(["make", "--silent", "site"], cwd=ROOT).returncode == 0:
+            build = ["make", "--silent", "site", "WHOLE="]
+            if subprocess.run(build, cwd=ROOT).returncode == 0:
                 State.build += 1
 
 
