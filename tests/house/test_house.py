@@ -4,7 +4,10 @@ import importlib.util
 import re
 import subprocess
 import sys
+import threading
 import tomllib
+import urllib.error
+import urllib.request
 import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
@@ -227,6 +230,36 @@ def test_steps_stop_at_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
     shown = capfd.readouterr().out
     assert "\nnever" not in shown
     assert "FAILED (3)" in shown and "not run" in shown
+
+
+def test_live_site_adds_the_script_to_pages_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages ask which build they show; other files are served as they are."""
+    serve = load("scripts/serve.py")
+    monkeypatch.setattr(serve, "SITE", tmp_path)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "index.html").write_text("<p>page</p>", encoding="utf-8")
+    (tmp_path / "data.json").write_text("{}", encoding="utf-8")
+    with serve.ThreadingHTTPServer(("127.0.0.1", 0), serve.Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+
+        def get(path: str) -> bytes:
+            with urllib.request.urlopen(address + path) as answer:
+                body: bytes = answer.read()
+                return body
+
+        page = b"<p>page</p>" + serve.RELOAD
+        assert get("/book/index.html?a=b#c") == get("/book") == get("/book/") == page
+        assert get("/data.json") == b"{}"
+        assert get("/-/build") == b"0"
+        serve.State.build += 1
+        assert get("/-/build") == b"1"
+        with pytest.raises(urllib.error.HTTPError, match="404") as missing:
+            get("/none.html")
+        missing.value.close()
+        server.shutdown()
 
 
 def test_colab_pins_follow_a_list_of_colab() -> None:
