@@ -102,8 +102,10 @@ clean: ## remove everything that make made, the environments too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: env site
-env: $(ENV)
+.PHONY: env
+env: $(ENV) ## make the environment .venv and nothing else
+
+.PHONY: site
 site: $(SITE)
 
 $(ENV): requirements.txt pyproject.toml hatch_build.py
