@@ -200,10 +200,11 @@ def read_tokens(
     words: list[str] = []
     for line in lines:
         words += split_words(line)
-        full = len(words) - len(words) % LONGEST_SENTENCE
-        for start in range(0, full, LONGEST_SENTENCE):
-            yield words[start : start + LONGEST_SENTENCE]
-        words = words[full:]
+        if len(words) >= LONGEST_SENTENCE:
+            full = len(words) - len(words) % LONGEST_SENTENCE
+            for start in range(0, full, LONGEST_SENTENCE):
+                yield words[start : start + LONGEST_SENTENCE]
+            words = words[full:]
         if words and line.endswith("\n"):
             yield words
             words = []
@@ -313,10 +314,10 @@ def encoded_sentences(
     source: str | Path | Sequence[str], vocabulary: Vocabulary, progress: bool
 ) -> Iterator[list[int]]:
     """Each sentence as ids of its known words, closed by BOUNDARY."""
-    ids = vocabulary.ids
+    id_of = vocabulary.ids.get
     empty = True
     for words in read_tokens(source, progress):
-        sentence = [ids[word] for word in words if word in ids]
+        sentence = [i for i in map(id_of, words) if i is not None]
         if sentence:
             empty = False
             sentence.append(BOUNDARY)
