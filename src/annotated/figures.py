@@ -380,7 +380,7 @@ def attention_map(
         if abs(total - 1) > 1e-2:
             raise ValueError(
                 f"attention_map: the weights of target word {word!r} sum to "
-                f"{total:.3f}, not 1; are the axes exchanged? weights[target, source]"
+                f"{total:.3f}, not 1; are the axes exchanged?"
             )
     words = description or extremes(values, target, source)
     return framed(layers, title, words, heat_size(target, source))
@@ -485,17 +485,17 @@ def loss_curves(
 ) -> alt.LayerChart:
     """Draw the mean over runs as a line, and their smallest to largest as a band."""
     records = [r for name, runs_ in runs.items() for r in spread(name, runs_, steps)]
-    kind: Any = "log" if log else "linear"
-    x = alt.X("step:Q", title=axes[0], axis=alt.Axis(grid=False))
-    scale = alt.Scale(type=kind, zero=False)
+    whole = all(float(record["step"]).is_integer() for record in records)
+    ticks = alt.Axis(grid=False, tickMinStep=1) if whole else alt.Axis(grid=False)
+    x = alt.X("step:Q", title=axes[0], axis=ticks)
+    scale = alt.Scale(type="log" if log else "linear", zero=False)
     color = alt.Color("run:N", sort=None, title=None)
     dash = alt.StrokeDash("run:N", sort=None, title=None)
     tips = ["run:N", "step:Q", "mean:Q", "low:Q", "high:Q"]
     base = alt.Chart(alt.InlineData(values=records)).encode(x=x)
-    band = base.mark_area(opacity=0.2).encode(
-        y=alt.Y("low:Q", title=axes[1], scale=scale),
-        y2="high:Q",
-        color=alt.Color("run:N", sort=None, legend=None),
+    same = alt.expr("scale('color', datum.run)")  # a band stays out of the legend
+    band = base.mark_area(opacity=0.2, fill=same).encode(
+        y=alt.Y("low:Q", title=axes[1], scale=scale), y2="high:Q", detail="run:N"
     )
     line = base.mark_line().encode(y="mean:Q", color=color, strokeDash=dash)
     dots = base.mark_point(size=120, opacity=0).encode(y="mean:Q", tooltip=tips)

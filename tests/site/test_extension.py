@@ -130,7 +130,7 @@ def test_attention_puts_the_source_along_the_top() -> None:
 
 def test_band_runs_from_the_best_to_the_worst_run() -> None:
     spec = spec_of(figures.loss_curves({"sgd": [[4.0, 2.0], [6.0, 3.0]]}, "Falls"))
-    first = spec["data"]["values"][0]
+    first = next(iter(spec["datasets"].values()))[0]
     assert first == {"run": "sgd", "step": 1, "mean": 5.0, "low": 4.0, "high": 6.0}
 
 
@@ -193,7 +193,8 @@ def quote(*words: nodes.Node) -> nodes.document:
 
 
 def test_bold_opening_makes_a_callout() -> None:
-    page = quote(nodes.strong("", "Pitfall 27."), nodes.Text(" The noise"))
+    bold = nodes.strong("", "Pitfall 27.")
+    page = quote(nodes.Text(""), bold, nodes.Text(" The noise"))
     callouts.Callouts(page).apply()
     (box,) = page.children
     assert isinstance(box, nodes.admonition)

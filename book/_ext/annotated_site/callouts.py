@@ -31,25 +31,26 @@ class Callouts(SphinxTransform):
 def opening(quote: nodes.block_quote) -> str | None:
     """Give the kind of callout that a quote opens with, or None."""
     first = quote.children[0] if quote.children else None
-    if not isinstance(first, nodes.paragraph) or not first.children:
+    words = spoken(first) if isinstance(first, nodes.paragraph) else []
+    if not words or not isinstance(words[0], nodes.strong):
         return None
-    if not isinstance(first.children[0], nodes.strong):
-        return None
-    match = OPENING.match(first.children[0].astext())
+    match = OPENING.match(words[0].astext())
     return match[1].lower() if match else None
+
+
+def spoken(paragraph: nodes.paragraph) -> list[nodes.Node]:
+    """List a paragraph's words without the empty ones that Markdown begins with."""
+    return [word for word in paragraph.children if word.astext()]
 
 
 def callout(quote: nodes.block_quote, kind: str) -> nodes.admonition:
     """Build the admonition: the bold words are its title, the rest its body."""
     paragraph, *rest = quote.children
-    strong, *words = paragraph.children
-    title = nodes.title("", "", *strong.children)
-    if isinstance(title.children[-1], nodes.Text):
-        text = title.children[-1].astext().rstrip(" .:")
-        title.replace(title.children[-1], nodes.Text(text))
+    strong, *words = spoken(paragraph)
+    title = nodes.title("", strong.astext().rstrip(" .:"))
     if words and isinstance(words[0], nodes.Text):
         words[0] = nodes.Text(words[0].astext().lstrip(" .:\n"))
-    body = [nodes.paragraph("", "", *words)] if any(w.astext() for w in words) else []
+    body = [nodes.paragraph("", "", *words)] if words else []
     box = nodes.admonition("", title, *body, *rest, classes=["callout", kind])
     box.source, box.line = quote.source, quote.line
     return box

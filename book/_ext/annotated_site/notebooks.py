@@ -49,10 +49,12 @@ def name_what_is_hidden(cell: Notebook) -> None:
     what = "code"
     if cell["id"] == "setup":
         what = "set-up for Colab"
-    elif "exercise" in cell["id"] or "solution" in cell["id"]:
+    elif "solution" in cell["id"]:
         what = "solution"
     elif "check" in tags:
         what = "check"
+    elif "exercise" in cell["id"]:
+        what = "solution"
     prompts = cell["metadata"].setdefault("mystnb", {})
     prompts.setdefault("code_prompt_show", f"Show the {what}")
     prompts.setdefault("code_prompt_hide", f"Hide the {what}")
