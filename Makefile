@@ -127,5 +127,5 @@ $(COLAB): tests/notebooks/colab-requirements.txt | $(ENV)
 	@touch $@
 
 $(SITE): $(ENV) $(PAGES)
-	@$(BIN)/jupyter-book build . -W -n --keep-going $(WHOLE)
+	@$(BIN)/jupyter-book build . -q -W -n --keep-going $(WHOLE)
 	@touch $@
