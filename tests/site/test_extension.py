@@ -22,7 +22,7 @@ from annotated import figures
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from annotated_site import assets, callouts, charts, notebooks
+from annotated_site import assets, callouts, charts, notebooks  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
