@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,9 +12,8 @@ from typing import Any
 import vl_convert
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
-
-from annotated.figures import chart_config
 
 from . import charts
 
@@ -29,10 +30,24 @@ def vega_script() -> str:
     The versions are those that the charts' pictures were drawn with. The whole is
     inside a function because its top-level names would clash with Sphinx's own.
     """
+    from annotated.figures import chart_config  # slow: it needs PyTorch
+
     themes = {name: chart_config(name) for name in ("light", "dark")}
     version = vl_convert.get_vegalite_versions()[-1]
     bundle = vl_convert.javascript_bundle(SNIPPET % json.dumps(themes), version)
     return f"(function () {{\n{bundle}\n}})();\n"
+
+
+def ingredients() -> str:
+    """Digest what the script is made from: the libraries and the themes."""
+    figures = importlib.util.find_spec("annotated.figures")
+    if figures is None or figures.origin is None:
+        raise ExtensionError(
+            "annotated.figures is missing: run `tangle`, and install the package"
+        )
+    sources = [Path(figures.origin).read_bytes(), Path(__file__).read_bytes()]
+    libraries = vl_convert.__version__.encode()
+    return hashlib.sha256(b"".join([libraries, *sources])).hexdigest()
 
 
 def prepare(app: Sphinx) -> None:
@@ -41,10 +56,9 @@ def prepare(app: Sphinx) -> None:
         return
     folder = Path(app.doctreedir) / "annotated_static"
     folder.mkdir(parents=True, exist_ok=True)
-    script = vega_script()
-    target = folder / SCRIPT
-    if not target.exists() or target.read_text(encoding="utf-8") != script:
-        target.write_text(script, encoding="utf-8")
+    target, mark = folder / SCRIPT, f"// {ingredients()}\n"
+    if not target.exists() or not target.read_text(encoding="utf-8").startswith(mark):
+        target.write_text(mark + vega_script(), encoding="utf-8")
     app.config.html_static_path.append(str(folder))
 
 

@@ -23,8 +23,6 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from annotated.figures import bundle, chart_config
-
 VEGA_LITE = re.compile(r"application/vnd\.vegalite\.v\d+\+json")
 MARK = 'class="annotated-chart"'
 CONTROL_HEIGHT = 32  # of a slider, as in `custom.css`
@@ -119,6 +117,8 @@ def stored_chart(notebook: dict[str, Any], cell_id: str) -> dict[str, Any] | Non
 
 def drawn_chart(spec: dict[str, Any], alt: str | None) -> dict[str, Any]:
     """Give a bare chart the book's colours, its description and its picture."""
+    from annotated.figures import bundle, chart_config  # slow: it needs PyTorch
+
     spec = {"config": chart_config("light")} | spec
     if alt:
         spec["description"] = alt
