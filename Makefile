@@ -56,8 +56,9 @@ test: ## run everything that CI runs
 .PHONY: train
 train: $(ENV) ## train word vectors on the little world and show what they learned
 	$(BIN)/annotated embed --corpus little-world --name little-world
-	$(BIN)/annotated neighbors king --vectors little-world
-	$(BIN)/annotated analogy man king woman --vectors little-world
+	$(BIN)/annotated neighbors rome --vectors little-world -n 5
+	$(BIN)/annotated analogy paris france rome --vectors little-world -n 3
+	$(BIN)/annotated analogy king queen prince --vectors little-world -n 3
 
 .PHONY: serve
 serve: book ## serve the site with live reload (PORT=8000)
