@@ -94,13 +94,13 @@ class Embed:
     min_count: int = 5
     """Occurrences that a word needs to get a vector; rarer words are dropped."""
     workers: int | None = None
-    """Processes (default: one a core, at most 4). Exactly repeatable with 1."""
+    """Processes that train: one a core, at most 4, unless given. Repeatable with 1."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """cuda trains on an NVIDIA GPU; give it a larger --batch, 8192 say."""
+    """cuda trains on an NVIDIA GPU, where a batch of 8192 is faster."""
     name: str | None = None
-    """Of the run and its record (default: from corpus, model and dim)."""
+    """Name of the run and of its record, else made from corpus, model and dim."""
     out: Path | None = None
-    """Folder for what the run leaves behind (default: runs/NAME)."""
+    """Folder for what the run leaves behind, runs/NAME unless given."""
     resume: bool = False
     """Go on from the checkpoint that an earlier attempt left, if it left one."""
     quiet: bool = False
@@ -227,9 +227,10 @@ def scores(vectors: Vectors, corpus: str) -> dict[str, float]:
 
 
 # %% notebooks/d_command_line.ipynb#finish
-def finish(
-    keeper: Keeper, vectors: Vectors, metrics: dict[str, float], typed: str
-) -> Path:
+Metrics = dict[str, float | int]
+
+
+def finish(keeper: Keeper, vectors: Vectors, metrics: Metrics, typed: str) -> Path:
     """Write vectors and record, then remove the checkpoint."""
     for suffix in (".txt", ".bin", ".safetensors"):
         save_vectors(vectors, (keeper.folder / VECTORS).with_suffix(suffix))
@@ -245,7 +246,7 @@ def finish(
     return path
 
 
-def report(path: Path, metrics: dict[str, float]) -> None:
+def report(path: Path, metrics: Metrics) -> None:
     """Say what a finished run measured, and where it is."""
     for name, value in metrics.items():
         digits = ",.0f" if value >= 100 else ".3f"
@@ -257,18 +258,20 @@ def report(path: Path, metrics: dict[str, float]) -> None:
 # %% notebooks/d_command_line.ipynb#measured
 def measured(
     keeper: Keeper, vocabulary: Vocabulary, begun: int, seconds: float
-) -> dict[str, float]:
+) -> Metrics:
     """The numbers of a training that took so many seconds from chunk `begun` on."""
-    run = keeper.run
+    run, training = keeper.run, keeper.options.training
     loss = run.loss.value if run else math.nan
-    if run is None or not math.isfinite(loss):
+    ignorance = (1 + training.negatives) * math.log(2)
+    if run is None or not loss < 2 * ignorance:
         raise DataError(
-            f"the training diverged, its loss is {loss}; take a smaller "
-            f"--learning-rate, and another --name, since {keeper.folder} is taken"
+            f"the training came to nothing, its loss is {loss:.3g}; take a smaller "
+            "--learning-rate, or a larger --sample if the text is tiny, and another "
+            f"--name, since {keeper.folder} is taken"
         )
     words = int(vocabulary.counts.sum())
     share = (run.ticket.value - begun) / run.total
-    trained = words * keeper.options.training.epochs * share
+    trained = words * training.epochs * share
     return {
         "words": words,
         "vocabulary": len(vocabulary),
@@ -285,8 +288,9 @@ def begin(keeper: Keeper) -> State:
     config, words = keeper.options.training.config(), keeper.words
     checkpoint = keeper.folder / CHECKPOINT
     if checkpoint.exists():
+        state = load_state(checkpoint, words, config)
         print(f"going on from {checkpoint}")
-        return load_state(checkpoint, words, config)
+        return state
     state = first_state(len(words), config)
     keeper.save(state)
     return state
@@ -378,7 +382,7 @@ class Ask:
     """What both questions have in common."""
 
     vectors: Path | None = None
-    """Vectors: .txt, .bin or .safetensors file, or a run (default: the newest)."""
+    """A .txt, .bin or .safetensors file, or a run; the newest run unless given."""
     count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10
     """Answers to show."""
 
