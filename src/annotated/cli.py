@@ -18,11 +18,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from jaxtyping import Int32, Int64
+from torch import Tensor
 
 from annotated.data import (
     REMOTE_FILES,
     DataError,
-    Vocabulary,
     corpus_path,
     count_words,
     encode,
@@ -170,14 +171,26 @@ def is_finished(options: Embed, folder: Path) -> bool:
     return True
 
 
-# %% notebooks/d_command_line.ipynb#keeper
+# %% notebooks/d_command_line.ipynb#run-folder
 @dataclass
-class Keeper:
-    """Watches a training: a checkpoint each minute, an orderly end on Ctrl-C."""
+class RunFolder:
+    """Where a run with these options, on a text of these words, keeps its files."""
 
     options: Embed
     folder: Path
     words: list[str]
+
+    def save(self, state: State) -> None:
+        """Write the checkpoint."""
+        config = self.options.training.config()
+        save_state(self.folder / CHECKPOINT, state, self.words, config)
+
+
+# %% notebooks/d_command_line.ipynb#keeper
+@dataclass
+class Keeper(RunFolder):
+    """Watches a training: a checkpoint each minute, an orderly end on Ctrl-C."""
+
     run: Run | None = None
     pressed: bool = False
     stopped: bool = False
@@ -201,11 +214,6 @@ class Keeper:
             done = max(0, done - workers) if workers > 1 else done
             self.save(State(run.input.cpu(), run.output.cpu(), done))
             self.saved = time.monotonic()
-
-    def save(self, state: State) -> None:
-        """Write the checkpoint."""
-        config = self.options.training.config()
-        save_state(self.folder / CHECKPOINT, state, self.words, config)
 
 
 # %% notebooks/d_command_line.ipynb#scores
@@ -257,7 +265,7 @@ def report(path: Path, metrics: Metrics) -> None:
 
 # %% notebooks/d_command_line.ipynb#measured
 def measured(
-    keeper: Keeper, vocabulary: Vocabulary, begun: int, seconds: float
+    keeper: Keeper, counts: Int64[Tensor, "vocab"], begun: int, seconds: float
 ) -> Metrics:
     """The numbers of a training that took so many seconds from chunk `begun` on."""
     run, training = keeper.run, keeper.options.training
@@ -269,12 +277,12 @@ def measured(
             "--learning-rate, or a larger --sample if the text is tiny, and another "
             f"--name, since {keeper.folder} is taken"
         )
-    words = int(vocabulary.counts.sum())
+    words = int(counts.sum())
     share = (run.ticket.value - begun) / run.total
     trained = words * training.epochs * share
     return {
         "words": words,
-        "vocabulary": len(vocabulary),
+        "vocabulary": len(counts),
         "words_trained": trained,
         "train_seconds": seconds,
         "words_per_second": trained / seconds,
@@ -309,37 +317,46 @@ def stop(keeper: Keeper, state: State, typed: str) -> int:
     return 130
 
 
-# %% notebooks/d_command_line.ipynb#embed
-def embed(options: Embed, typed: str) -> int:
-    """Run `annotated embed`; `typed` is the command line, for the record."""
-    options = filled_in(options)
-    folder, config = Path(options.out or RUNS), options.training.config()
-    if is_finished(options, folder):
-        print(f"{folder}: finished already")
-        return 0
-    source, progress = corpus_path(options.corpus), not options.quiet
-    vocabulary = count_words(source, options.min_count, progress)
-    tokens = encode(source, vocabulary, progress=progress)
-    keeper = Keeper(options, folder, vocabulary.words)
-    state = begin(keeper)
-    begun, before = state.done, signal.signal(signal.SIGINT, keeper.press)
-    clock = time.perf_counter()
+# %% notebooks/d_command_line.ipynb#watched
+def watched(
+    keeper: Keeper, tokens: Int32[Tensor, "tokens"], counts: Int64[Tensor, "vocab"]
+) -> tuple[State, Metrics]:
+    """Train from where the keeper begins; its state at the end, and the numbers."""
+    options, state = keeper.options, begin(keeper)
+    begun, clock = state.done, time.perf_counter()
+    before = signal.signal(signal.SIGINT, keeper.press)
     try:
         state = train(
             tokens,
-            vocabulary.counts,
-            config,
+            counts,
+            options.training.config(),
             state=state,
             workers=options.workers or 1,
             device=options.device,
-            progress=progress,
+            progress=not options.quiet,
             watch=keeper,
         )
     finally:
         signal.signal(signal.SIGINT, before)
+    seconds = time.perf_counter() - clock
+    return state, {} if keeper.stopped else measured(keeper, counts, begun, seconds)
+
+
+# %% notebooks/d_command_line.ipynb#embed
+def embed(options: Embed, typed: str) -> int:
+    """Run `annotated embed`; `typed` is the command line, for the record."""
+    options = filled_in(options)
+    folder, progress = Path(options.out or RUNS), not options.quiet
+    if is_finished(options, folder):
+        print(f"{folder}: finished already")
+        return 0
+    source = corpus_path(options.corpus, progress)
+    vocabulary = count_words(source, options.min_count, progress)
+    tokens = encode(source, vocabulary, progress=progress)
+    keeper = Keeper(options, folder, vocabulary.words)
+    state, metrics = watched(keeper, tokens, vocabulary.counts)
     if keeper.stopped:
         return stop(keeper, state, typed)
-    metrics = measured(keeper, vocabulary, begun, time.perf_counter() - clock)
     path = finish(keeper, Vectors(vocabulary.words, state.input), metrics, typed)
     report(path, read_record(path)["metrics"])
     return 0
@@ -393,6 +410,7 @@ class Ask:
         return find_vectors(self.vectors)
 
 
+# %% notebooks/d_command_line.ipynb#neighbors-options
 @dataclass(frozen=True, kw_only=True)
 class Neighbors(Ask):
     """Show the words nearest to a word, by the cosine of their vectors.
@@ -404,6 +422,7 @@ class Neighbors(Ask):
     """Any word of the trained text."""
 
 
+# %% notebooks/d_command_line.ipynb#analogy-options
 @dataclass(frozen=True, kw_only=True)
 class Analogy(Ask):
     """Complete an analogy: A is to B as C is to whom or what.
