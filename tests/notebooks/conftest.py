@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COLAB_REQUIREMENTS = Path(__file__).with_name("colab-requirements.txt")
 COLAB_PYTHON = ROOT / ".venv-colab" / "bin" / "python"
 
 
@@ -39,6 +44,33 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def constraints() -> str:
+    """Return the pins for what the notebooks install, so that each run does the same.
+
+    They are ours, except where Colab comes with a version that suits the package: a
+    reader keeps that one.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    needs = {
+        canonicalize_name(need.name): need.specifier
+        for need in map(Requirement, project["project"]["dependencies"])
+    }
+    colab = pins(COLAB_REQUIREMENTS)
+    kept = {
+        name
+        for name, version in colab.items()
+        if name not in needs or needs[name].contains(version)
+    }
+    ours = pins(ROOT / "requirements.txt")
+    return "".join(f"{name}=={ours[name]}\n" for name in sorted(ours.keys() - kept))
+
+
+def pins(requirements: Path) -> dict[str, str]:
+    """Return the version that a file gives each package."""
+    found = re.findall(r"^([\w.-]+)==([\w.]+)", requirements.read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
 @pytest.fixture(scope="session")
 def colab_environment(
     tmp_path_factory: pytest.TempPathFactory, wheel: Path
@@ -55,6 +87,11 @@ def colab_environment(
     command = [str(COLAB_PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": command, "display_name": "Colab", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    extra = {}
+    if "ANNOTATED_NEWEST" not in os.environ:  # set once a week
+        limits = home / "constraints.txt"
+        limits.write_text(constraints(), encoding="utf-8")
+        extra["PIP_CONSTRAINT"] = str(limits)
     hidden = {"ANNOTATED_DATA", "PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS"}
     hidden.add("PYTHONDONTWRITEBYTECODE")  # or each kernel compiles torch anew
     return {
@@ -63,6 +100,7 @@ def colab_environment(
         "ANNOTATED_PACKAGE": str(wheel),
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTER_PATH": str(home / "jupyter"),
+        **extra,
     }
 
 
