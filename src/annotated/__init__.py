@@ -3,5 +3,9 @@
 
 Each module is tangled from the notebook that explains it:
 
-    annotated.figures  notebooks/e_figures.ipynb
+    annotated.data      notebooks/a_data.ipynb
+    annotated.figures   notebooks/e_figures.ipynb
+    annotated.records   notebooks/f_records.ipynb
+    annotated.word2vec  notebooks/01_word2vec.ipynb
+    annotated.cli       notebooks/d_command_line.ipynb
 """
