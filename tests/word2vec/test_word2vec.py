@@ -27,18 +27,19 @@ from annotated.data import (
     little_world_analogies,
 )
 from annotated.word2vec import (
+    CALM,
     GROUP,
     MODELS,
     NOISE,
     Batch,
     Config,
-    Rates,
     Run,
     State,
     Vectors,
     add_overlaps,
     analogy,
     analogy_score,
+    calm_rates,
     draw_noise,
     first_state,
     full_softmax_loss,
@@ -78,11 +79,14 @@ def numbered_text(lengths: list[int]) -> Tensor:
     return torch.tensor(sum(sentences, []), dtype=torch.int32)
 
 
-def batches_of(text: Tensor, config: Config, seed: int = 0) -> list[Batch]:
+def batches_of(
+    text: Tensor, config: Config, seed: int = 0, rate: float = 0.025
+) -> list[Batch]:
     """The batches of a text in which no word is dropped."""
     words = int(text.max()) + 1
     cdf = noise_cdf(torch.ones(words, dtype=torch.long), 0.75)
-    return list(make_batches(text, torch.ones(words), cdf, config, generator(seed)))
+    keep, random = torch.ones(words), generator(seed)
+    return list(make_batches(text, keep, cdf, config, rate, random))
 
 
 def pairs_of(batch: Batch) -> list[tuple[int, int]]:
@@ -178,16 +182,69 @@ def test_step_is_gradient_descent(
     text = numbered_text(lengths) % 23
     text[text == BOUNDARY % 23] = BOUNDARY
     batch = batches_of(text, config, seed)[0]
-    batch = batch._replace(near=batch.near.double(), weight=batch.weight.double())
+    rates = torch.rand(2, 23, dtype=torch.float64)
+    here, there = rates if model == "skip-gram" else rates.flip(0)
+    batch = batch._replace(
+        near=batch.near.double(),
+        weight=batch.weight.double(),
+        rates=(here[batch.center], there[batch.context], rates[1][batch.noise.view(-1)]),
+    )
     loss, step = MODELS[model]
     before = [torch.randn(23, 5, dtype=torch.float64) for _ in range(2)]
     leaves = [matrix.clone().requires_grad_() for matrix in before]
     gradients = torch.autograd.grad(loss(*leaves, batch), leaves)
-    rates = Rates(*torch.rand(2, 23, dtype=torch.float64))
     after = [matrix.clone() for matrix in before]
-    step(*after, batch, rates)
+    step(*after, batch)
     for old, new, gradient, rate in zip(before, after, gradients, rates, strict=True):
         torch.testing.assert_close(new, old - rate[:, None] * gradient)
+
+
+@few
+@given(data=st.data(), steps=st.integers(1, 3), rate=st.floats(0.001, 1))
+def test_what_a_step_adds_up_to_in_a_row_is_bounded(
+    data: st.DataObject, steps: int, rate: float
+) -> None:
+    """Row by row: the full rate where it may be, else as much as CALM allows."""
+    row = st.lists(st.integers(0, 4), min_size=9, max_size=9)
+    load = st.lists(st.floats(0.5, 500), min_size=9, max_size=9)
+    rows = torch.tensor([data.draw(row) for _ in range(steps)])
+    loads = torch.tensor([data.draw(load) for _ in range(steps)])
+    rates = calm_rates(rows, loads, rate)
+    for step, of_row in itertools.product(range(steps), range(5)):
+        places = rows[step] == of_row
+        total = loads[step][places].sum()
+        expected = torch.clamp(CALM / total, max=rate).expand(int(places.sum()))
+        torch.testing.assert_close(rates[step][places], expected)
+
+
+@few
+@given(lengths=lengths, model=st.sampled_from(list(MODELS)))
+def test_rates_of_a_batch(lengths: list[int], model: str) -> None:
+    """The loads of a batch's rows, counted pair by pair, give its rates."""
+    config = Config(dim=4, batch=GROUP, model=model)
+    text = numbered_text(lengths) % 7
+    text[text == BOUNDARY % 7] = BOUNDARY
+    for batch in batches_of(text, config, rate=0.5):
+        pairs = batch.near.sum(-1).flatten()
+        pairs = pairs if model == "skip-gram" else pairs.clamp(max=1)
+        inward, outward = torch.zeros(2, 7)
+        inward.index_add_(0, batch.center, pairs * 6)
+        outward.index_add_(0, batch.center, pairs)
+        noise = batch.weight.sum(1).expand(batch.noise.shape)
+        outward.index_add_(0, batch.noise.flatten(), noise.flatten())
+        inward, outward = ((CALM / load).clamp(max=0.5) for load in (inward, outward))
+        here = inward if model == "skip-gram" else outward
+        torch.testing.assert_close(batch.rates[0], here[batch.center])
+        torch.testing.assert_close(batch.rates[2], outward[batch.noise.flatten()])
+
+
+def test_a_burst_of_one_word_does_not_overshoot() -> None:
+    """A text of few words, trained for long, ends in finite vectors of a fair size."""
+    lines = ["the cat sat on the mat", "a dog lay in a basket"] * 2000
+    vocabulary = count_words(lines, min_count=1, progress=False)
+    tokens = encode(lines, vocabulary, progress=False)
+    state = train(tokens, vocabulary.counts, Config(dim=16), progress=False)
+    assert state.input.isfinite().all() and state.input.norm(dim=-1).max() < 20
 
 
 # Distributions
