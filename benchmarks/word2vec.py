@@ -80,7 +80,7 @@ class Settings:
     """Passes over the text."""
     workers: int = 2
     """Processes of ours and workers of gensim."""
-    batch: int = 512
+    batch: int = 1024
     """Centre words in one step of ours; a GPU wants more, 8192 say."""
     limit: int | None = None
     """Train on the first so many words only, to try the benchmark out."""

@@ -245,7 +245,7 @@ class Config:
     learning_rate: float = 0.025  # at the first step; falls linearly to almost nothing
     epochs: int = 3  # passes over the text
     model: Literal["skip-gram", "cbow"] = "skip-gram"  # which guesses the other
-    batch: int = 512  # centres in one step
+    batch: int = 1024  # centres in one step
     seed: int = 1  # of everything that is random
 
     def __post_init__(self) -> None:
