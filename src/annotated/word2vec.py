@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.stats import spearmanr
 from torch import Tensor
 from torch.multiprocessing import Value, get_context
@@ -727,7 +727,7 @@ def save_vectors(vectors: Vectors, path: str | Path) -> Path:
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
             words = {"words": json.dumps(vectors.words, ensure_ascii=False)}
-            save_file({"vectors": matrix}, temporary, metadata=words)
+            temporary.write_bytes(save({"vectors": matrix}, metadata=words))
             return path
         with open(temporary, "wb") as file:
             file.write(b"%d %d\n" % tuple(matrix.shape))
@@ -790,7 +790,7 @@ def save_state(path: Path, state: State, words: Sequence[str], config: Config) -
     notes = {"done": str(state.done), "run": run_identity(words, config)}
     with replacing(path) as temporary:
         tensors = {"input": state.input, "output": state.output}
-        save_file(tensors, temporary, metadata=notes)
+        temporary.write_bytes(save(tensors, metadata=notes))
 
 
 def load_state(path: Path, words: Sequence[str], config: Config) -> State:
