@@ -273,7 +273,6 @@ def test_checkpoint_of_another_run(
         ("--name A_b", "--name A_b"),
         ("--out text.txt/run", "text.txt/run"),
         ("--out text.txt", "text.txt"),
-        ("--learning-rate 1e30 --workers 1", "came to nothing"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -283,6 +282,15 @@ def test_mistakes_are_one_line(
     before = Path("text.txt").read_bytes()
     assert says in error(capsys, " ".join([*EMBED, options]))
     assert Path("text.txt").read_bytes() == before
+
+
+def test_a_training_that_diverges_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps without a bound overshoot; the command says so and writes no vectors."""
+    monkeypatch.setattr("annotated.word2vec.CALM", 1e38)
+    options = [*EMBED, "--learning-rate", "1e30", "--workers", "1"]
+    assert "came to nothing" in error(capsys, " ".join(options))
 
 
 def test_binary_corpus(capsys: pytest.CaptureFixture[str]) -> None:
