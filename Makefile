@@ -55,7 +55,7 @@ test: ## run everything that CI runs
 
 .PHONY: train
 train: $(ENV) ## train word vectors on the little world and show what they learned
-	$(BIN)/annotated embed --corpus little-world --name little-world
+	$(BIN)/annotated embed --corpus little-world --name little-world --resume
 	$(BIN)/annotated neighbors rome --vectors little-world -n 5
 	$(BIN)/annotated analogy paris france rome --vectors little-world -n 3
 	$(BIN)/annotated analogy king queen prince --vectors little-world -n 3

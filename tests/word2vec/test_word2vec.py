@@ -187,7 +187,11 @@ def test_step_is_gradient_descent(
     batch = batch._replace(
         near=batch.near.double(),
         weight=batch.weight.double(),
-        rates=(here[batch.center], there[batch.context], rates[1][batch.noise.view(-1)]),
+        rates=(
+            here[batch.center],
+            there[batch.context],
+            rates[1][batch.noise.view(-1)],
+        ),
     )
     loss, step = MODELS[model]
     before = [torch.randn(23, 5, dtype=torch.float64) for _ in range(2)]
