@@ -42,9 +42,9 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def name_what_is_hidden(cell: Notebook) -> None:
-    """Say on the button of a hidden input what is behind it."""
+    """Say on the button of a hidden input, or cell, what is behind it."""
     tags = cell["metadata"].get("tags", [])
-    if "hide-input" not in tags:
+    if not {"hide-input", "hide-cell"} & set(tags):
         return
     what = "code"
     if cell["id"] == "setup":
