@@ -221,6 +221,7 @@ def test_label_names_module_and_definitions() -> None:
     [
         ("setup", ["hide-input"], "Show the set-up for Colab"),
         ("exercise-noise-solution", ["hide-input"], "Show the solution"),
+        ("solution-1", ["hide-cell"], "Show the solution"),
         ("check-noise", ["hide-input", "check"], "Show the check"),
         ("map", ["hide-input"], "Show the code"),
         ("map", [], None),
