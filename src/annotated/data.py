@@ -360,6 +360,37 @@ def encode(
 # %% notebooks/a_data.ipynb#remote-files
 GITHUB = "https://raw.githubusercontent.com/"
 WORD_PAIRS = GITHUB + "mfaruqui/eval-word-vectors/master/data/word-sim/"
+CAPTIONS = GITHUB + "multi30k/dataset/master/data/task1/raw/"
+MULTI30K: dict[str, tuple[int, str]] = {
+    # split and language: (bytes, sha256)
+    "train.de": (
+        637044, "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+    ),
+    "train.en": (
+        568929, "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+    ),
+    "train.fr": (
+        604242, "622e75069e9f4c577425c4f277116ce66e63a2401c0a2312d90073cb12379a3c",
+    ),
+    "val.de": (
+        24681, "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+    ),
+    "val.en": (
+        21650, "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+    ),
+    "val.fr": (
+        23001, "ca3106f1a72390591d25f6c45cb4cd39dec4cd3f123e099748a3ce5256c160e9",
+    ),
+    "test_2016_flickr.de": (
+        22890, "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+    ),
+    "test_2016_flickr.en": (
+        21077, "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+    ),
+    "test_2016_flickr.fr": (
+        22310, "6d326e188d259fb1d04ac19eae3af956559b3a0b93d7635e56c90987c40c8b90",
+    ),
+}
 
 REMOTE_FILES: dict[str, tuple[str, str, int, str]] = {
     # name: (place in the data folder, address, bytes, sha256)
@@ -387,6 +418,12 @@ REMOTE_FILES: dict[str, tuple[str, str, int, str]] = {
         603955,
         "8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36",
     ),
+    **{
+        f"multi30k/{name}.gz": (
+            f"multi30k/{name}.gz", f"{CAPTIONS}{name}.gz", *MULTI30K[name]
+        )
+        for name in MULTI30K
+    },
 }
 
 
