@@ -1,0 +1,36 @@
+"""No data of the reader's own, and two small parallel files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = os.environ.get("ANNOTATED_DATA")
+ENGLISH = "A dog runs.\nTwo men talk in the street.\nThe girl is in the water.\n"
+GERMAN = "Ein Hund rennt.\nZwei Männer reden dort.\nDas Mädchen ist im Meer.\n"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the reader's own cache and data out of the tests."""
+    monkeypatch.setenv("ANNOTATED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ANNOTATED_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Two files of three lines, English and German."""
+    source, target = tmp_path / "text.en", tmp_path / "text.de"
+    source.write_text(ENGLISH, encoding="utf-8")
+    target.write_text(GERMAN, encoding="utf-8")
+    return source, target
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of real data, or a reason to skip."""
+    if not DATA:
+        pytest.skip("ANNOTATED_DATA names no folder with the real corpora")
+    monkeypatch.setenv("ANNOTATED_DATA", DATA)
+    return Path(DATA)
