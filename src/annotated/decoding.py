@@ -388,7 +388,7 @@ def check_beam(beam: int, n_best: int, length_penalty: float | int) -> None:
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
 
 
-# %% notebooks/c_decoding.ipynb#beam-search
+# %% notebooks/c_decoding.ipynb#search-a-beam
 def beam_search(
     model: StepModel,
     source: Int64[Tensor, "batch source"],

@@ -238,19 +238,29 @@ def test_bound_changes_nothing(
 ) -> None:
     """A search without the bound, the cache or the batch finds the same."""
     few = sources[:8]
-    found = beam_search(
-        tiny,
-        *padded(few),
-        beam=beam,
-        n_best=2,
-        max_length=9,
-        length_penalty=alpha,
-        penalty="gnmt" if gnmt else "length",
+    options = {"max_length": 9, "penalty": "gnmt" if gnmt else "length"}
+    best, every = (
+        beam_search(
+            tiny, *padded(few), beam=beam, n_best=n, length_penalty=alpha, **options
+        )
+        for n in (1, beam)
     )
-    for source, some in zip(few, found, strict=True):
-        slow = reference(tiny, source, beam, 9, alpha, gnmt)[:2]
+    for source, one, some in zip(few, best, every, strict=True):
+        slow = reference(tiny, source, beam, 9, alpha, gnmt)
+        assert len(slow) == beam
+        assert [h.ids for h in one] == [slow[0][1]]
         assert [h.ids for h in some] == [ids for _, ids in slow]
         assert [h.score for h in some] == pytest.approx([s for s, _ in slow], rel=1e-4)
+
+
+@pytest.mark.parametrize("beam", [2, 4])
+def test_an_ended_hypothesis_keeps_its_place_in_the_beam(zoo: Table, beam: int) -> None:
+    """Where sentences end early and late, a beam of four ends with four sentences."""
+    found = beam_search(zoo, *padded([[i] for i in range(8)]), beam=beam, n_best=beam)
+    for row, some in enumerate(found):
+        slow = reference(zoo, [row], beam, 12, 1.0, gnmt=False)
+        assert [h.ids for h in some] == [ids for _, ids in slow]
+    assert len({len(h.ids) for some in found for h in some}) > 3
 
 
 def test_search_goes_on_after_the_first_end_and_stops_by_the_bound() -> None:
