@@ -3,9 +3,14 @@
 
 Each module is tangled from the notebook that explains it:
 
-    annotated.data      notebooks/a_data.ipynb
-    annotated.figures   notebooks/e_figures.ipynb
-    annotated.records   notebooks/f_records.ipynb
-    annotated.word2vec  notebooks/01_word2vec.ipynb
-    annotated.cli       notebooks/d_command_line.ipynb
+    annotated.data             notebooks/a_data.ipynb
+    annotated.little_language  notebooks/g_little_language.ipynb
+    annotated.subwords         notebooks/h_subwords.ipynb
+    annotated.parallel         notebooks/i_parallel.ipynb
+    annotated.figures          notebooks/e_figures.ipynb
+    annotated.records          notebooks/f_records.ipynb
+    annotated.decoding         notebooks/c_decoding.ipynb
+    annotated.word2vec         notebooks/01_word2vec.ipynb
+    annotated.seq2seq          notebooks/02_seq2seq.ipynb
+    annotated.cli              notebooks/d_command_line.ipynb
 """
