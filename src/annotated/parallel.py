@@ -56,7 +56,9 @@ def read_side(path: Path, progress: bool = False) -> Iterator[str]:
     try:
         blocks = groupby(read_blocks(path, progress), key=itemgetter(1))
         for number, parts in blocks:
-            line = b"".join(block for block, _ in islice(parts, 2))
+            line, _ = next(parts)
+            if not line.endswith(b"\n"):
+                line += next(parts, (b"", number))[0]
             yield decode_line(line, path, number).strip()
     except DAMAGE as error:
         raise DataError(
