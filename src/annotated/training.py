@@ -788,7 +788,7 @@ def loop(
             run.place.epoch, run.place.batch = epoch, number
             due = after_update(watcher, log_every)
             bar.update()
-            if watcher.history and "loss" in (row := watcher.history[-1]):
+            for row in (row for row in watcher.history[-2:] if "loss" in row):
                 speed = f"{row['tokens_per_second']:,.0f}/s"
                 bar.set_postfix(loss=f"{row['loss']:.3f}", tokens=speed, refresh=False)
             stop = asked.is_set() or bool(run.place.stopped)
@@ -847,8 +847,9 @@ def train(
     watcher.validation, watcher.score = validation, score
     watcher.board = open_board(files.path if files else None) if tensorboard else None
     model.train()
-    total, done = recipe.updates, run.place.update
-    with tqdm(total=total, initial=done, unit="update", disable=not progress) as bar:
+    bars: dict[str, Any] = {"unit": "update", "mininterval": 1.0}
+    bars |= {"total": recipe.updates, "initial": run.place.update}
+    with tqdm(disable=not progress, **bars) as bar:
         if not run.place.stopped:
             loop(watcher, batches, save_every, log_every, bar)
     watcher.history.stopped = run.place.stopped or "interrupted"
