@@ -9,8 +9,11 @@ Each module is tangled from the notebook that explains it:
     annotated.parallel         notebooks/i_parallel.ipynb
     annotated.figures          notebooks/e_figures.ipynb
     annotated.records          notebooks/f_records.ipynb
+    annotated.training         notebooks/b_training.ipynb
     annotated.decoding         notebooks/c_decoding.ipynb
     annotated.word2vec         notebooks/01_word2vec.ipynb
     annotated.seq2seq          notebooks/02_seq2seq.ipynb
+    annotated.attention        notebooks/03_attention.ipynb
+    annotated.translation      notebooks/j_translation.ipynb
     annotated.cli              notebooks/d_command_line.ipynb
 """

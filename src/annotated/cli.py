@@ -31,6 +31,14 @@ from annotated.data import (
     little_world_analogies,
 )
 from annotated.records import SCHEMA, hardware, read_record, write_record
+from annotated.translation import (
+    Evaluate,
+    Train,
+    Translate,
+    evaluate,
+    train_translator,
+    translate,
+)
 from annotated.word2vec import (
     MODELS,
     Config,
@@ -58,6 +66,7 @@ __all__ = [
     "Embed",
     "Neighbors",
     "answer",
+    "carry_out",
     "embed",
     "main",
 ]
@@ -450,10 +459,32 @@ def answer(question: Neighbors | Analogy) -> int:
     return show(analogy(vectors, a, b, c, question.count, question.multiply))
 
 
+# %% notebooks/d_command_line.ipynb#commands
+COMMANDS: dict[str, Any] = {
+    "train": Train,
+    "translate": Translate,
+    "evaluate": Evaluate,
+    "embed": Embed,
+    "neighbors": Neighbors,
+    "analogy": Analogy,
+}
+
+
+def carry_out(options: Any, typed: str) -> int:
+    """Carry out parsed options; `typed` is the command line, for the record."""
+    match options:
+        case Embed():
+            return embed(options, typed)
+        case Train():
+            return train_translator(options, typed)
+        case Translate():
+            return translate(options)
+        case Evaluate():
+            return evaluate(options)
+    return answer(options)
+
+
 # %% notebooks/d_command_line.ipynb#main
-COMMANDS: dict[str, Any] = {"embed": Embed, "neighbors": Neighbors, "analogy": Analogy}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `annotated`, the deep-learning papers of this book as programs."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -466,9 +497,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     typed = [word for word in arguments if word != "--resume"]
     try:
-        if isinstance(options, Embed):
-            return embed(options, shlex.join(["annotated", *typed]))
-        return answer(options)
+        return carry_out(options, shlex.join(["annotated", *typed]))
     except DataError as error:
         print(f"annotated: error: {error}", file=sys.stderr)
         return 2
