@@ -161,7 +161,14 @@ def load_translator(folder: Path, device: str) -> Translator:
 
 
 # %% notebooks/j_translation.ipynb#train-options
-RECURRENT = Recipe(updates=3600, learning_rate=2e-3, schedule="linear", warmup=300)
+RECURRENT = Recipe(
+    updates=7000,
+    learning_rate=2e-3,
+    schedule="linear",
+    warmup=300,
+    ema=0.998,
+    validate_every=400,
+)
 
 
 @dataclass(frozen=True)
