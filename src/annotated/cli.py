@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from jaxtyping import Int32, Int64
 from torch import Tensor
@@ -30,11 +29,14 @@ from annotated.data import (
     find_file,
     little_world_analogies,
 )
-from annotated.records import SCHEMA, hardware, read_record, write_record
+from annotated.records import hardware, read_record, write_record
 from annotated.translation import (
+    RUNS,
     Evaluate,
     Train,
     Translate,
+    check_device,
+    check_name,
     evaluate,
     train_translator,
     translate,
@@ -118,16 +120,12 @@ class Embed:
 
 
 # %% notebooks/d_command_line.ipynb#fill-in
-RUNS = Path("runs")
-
-
 def run_name(options: Embed) -> str:
     """The name given, else one like books-skip-gram-d100."""
     text = Path(options.corpus).name.split(".")[0]
     made = f"{text}-{options.training.model}-d{options.training.dim}".lower()
     name = options.name or re.sub("[^a-z0-9]+", "-", made).strip("-")
-    if not re.search(SCHEMA["properties"]["name"]["pattern"], name):
-        raise DataError(f"--name {name}: give small letters, digits and single hyphens")
+    check_name(name)
     return name
 
 
@@ -135,11 +133,7 @@ def filled_in(options: Embed) -> Embed:
     """The options with no default left open, or an error that names the option."""
     options.training.config()
     gpu = options.device == "cuda"
-    if gpu and not torch.cuda.is_available():
-        raise DataError(
-            "--device cuda: torch finds no CUDA GPU; take --device cpu, or install a "
-            "torch that is built for CUDA"
-        )
+    check_device(options.device)
     workers = 1 if gpu else min(hardware()["cores"], 4)
     workers = workers if options.workers is None else options.workers
     if workers < 1 or (gpu and workers > 1):

@@ -22,7 +22,7 @@ from annotated.attention import Config as AttentionConfig
 from annotated.data import DataError, read_lines, replacing
 from annotated.decoding import Hypothesis, corpus_bleu, greedy, search_all
 from annotated.parallel import Batches, parallel_lines
-from annotated.records import write_record
+from annotated.records import SCHEMA, write_record
 from annotated.seq2seq import Config as Seq2SeqConfig
 from annotated.seq2seq import Seq2Seq
 from annotated.subwords import Subwords, Tokenizer, Words, load_tokenizer
@@ -32,9 +32,11 @@ __all__ = [
     "CONFIG",
     "PRESETS",
     "RECURRENT",
+    "RUNS",
     "SPLITS",
     "WEIGHTS",
     "Evaluate",
+    "Lines",
     "Model",
     "ModelConfig",
     "Search",
@@ -44,6 +46,7 @@ __all__ = [
     "batches_of",
     "bleu_scores",
     "build_model",
+    "check_name",
     "chosen_model",
     "describe",
     "evaluate",
@@ -227,6 +230,15 @@ def chosen_model(options: Train) -> ModelConfig:
     return dataclasses.replace(config, d_hidden=options.d_hidden)
 
 
+RUNS = Path("runs")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a record can't have."""
+    if not re.search(SCHEMA["properties"]["name"]["pattern"], name):
+        raise DataError(f"--name {name}: give small letters, digits and single hyphens")
+
+
 def run_folder(options: Train) -> tuple[str, Path]:
     """Name and folder of a run: seq2seq-lstm-multi30k-en-de in runs/, unless given."""
     preset = options.preset or next(iter(PRESETS[options.family]))
@@ -234,9 +246,8 @@ def run_folder(options: Train) -> tuple[str, Path]:
     if preset == "bahdanau":
         made.remove(preset)
     name = options.name or "-".join(made).lower()
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise DataError(f"--name {name}: give small letters, digits and single hyphens")
-    return name, options.out or Path("runs") / name
+    check_name(name)
+    return name, options.out or RUNS / name
 
 
 # %% notebooks/j_translation.ipynb#splits
@@ -285,29 +296,27 @@ def bleu_scores(
 
 
 # %% notebooks/j_translation.ipynb#prepare
-def batches_of(
-    options: Train, split: str, sides: tuple[Tokenizer, Tokenizer]
-) -> Batches:
+Lines = tuple[list[str], list[str]]
+
+
+def batches_of(options: Train, lines: Lines, translator: Translator) -> Batches:
     """A split as batches of ids."""
-    source, target = parallel_lines(options.data, options.pair, split)
     return Batches(
-        sides[0].encode_all(source),
-        sides[1].encode_all(target),
+        translator.source.encode_all(lines[0]),
+        translator.target.encode_all(lines[1]),
         tokens=options.tokens,
         seed=options.recipe.seed,
     )
 
 
 def validation_score(
-    options: Train, translator: Translator
+    options: Train, lines: Lines, translator: Translator
 ) -> Callable[[Model], dict[str, float]]:
-    """A function that gives a model's greedy BLEU on the validation split."""
-    split = split_names(options.data)[1]
-    source, target = parallel_lines(options.data, options.pair, split)
+    """A function that gives the greedy BLEU of the translator in training."""
+    source, target = lines
 
-    def score(model: Model) -> dict[str, float]:
-        trial = dataclasses.replace(translator, model=model)
-        found = trial.translate(
+    def score(_: Model) -> dict[str, float]:
+        found = translator.translate(
             source, search=greedy, device=options.device, progress=False
         )
         lower = options.data != "little"
@@ -317,26 +326,27 @@ def validation_score(
 
 
 # %% notebooks/j_translation.ipynb#begin-run
-def begin_run(options: Train, folder: Path) -> tuple[Translator, ModelConfig]:
-    """An untrained translator, its vocabularies and configuration on disk."""
-    config = chosen_model(options)
+def check_free(options: Train, folder: Path) -> None:
+    """Refuse a folder that holds a run, unless this one goes on with it."""
     if any(folder.glob("*.safetensors")) and not options.resume:
         raise DataError(
             f"{folder}: holds a run already; add --resume to go on with it, or choose "
             "another --name or --out"
         )
-    train_split = split_names(options.data)[0]
-    sides = parallel_lines(options.data, options.pair, train_split)
-    source, target = learn_vocabularies(options, sides)
+
+
+def begin_run(
+    options: Train, config: ModelConfig, lines: Lines, folder: Path
+) -> Translator:
+    """An untrained translator, its vocabularies and configuration on disk."""
+    source, target = learn_vocabularies(options, lines)
     folder.mkdir(parents=True, exist_ok=True)
     source.save(folder / "source.json")
     target.save(folder / "target.json")
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(describe(config), indent=2), encoding="utf-8")
     torch.manual_seed(options.recipe.seed)
-    return Translator(
-        build_model(config, len(source), len(target)), source, target
-    ), config
+    return Translator(build_model(config, len(source), len(target)), source, target)
 
 
 # %% notebooks/j_translation.ipynb#run-identity
@@ -346,13 +356,17 @@ def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     return {"model": describe(config)} | {key: getattr(options, key) for key in chosen}
 
 
-def set_threads(options: Train) -> None:
-    """Take the number of threads asked for, and refuse a GPU that is not there."""
-    if options.device == "cuda" and not torch.cuda.is_available():
+def check_device(device: str) -> None:
+    """Refuse a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
         raise DataError(
             "--device cuda: torch finds no CUDA GPU; take --device cpu, or install a "
             "torch that is built for CUDA"
         )
+
+
+def set_threads(options: Train) -> None:
+    """Take the number of threads asked for."""
     if options.threads is not None:
         if options.threads < 1:
             raise DataError(f"--threads {options.threads}: give 1 or more")
@@ -362,17 +376,22 @@ def set_threads(options: Train) -> None:
 # %% notebooks/j_translation.ipynb#train-translator
 def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
+    check_device(options.device)
     set_threads(options)
     name, folder = run_folder(options)
-    translator, config = begin_run(options, folder)
-    sides = translator.source, translator.target
-    first, second, _ = split_names(options.data)
+    config = chosen_model(options)
+    check_free(options, folder)
+    lines, held_out = (
+        parallel_lines(options.data, options.pair, split)
+        for split in split_names(options.data)[:2]
+    )
+    translator = begin_run(options, config, lines, folder)
     history = train(
         translator.model,
-        batches_of(options, first, sides),
+        batches_of(options, lines, translator),
         options.recipe,
-        validation=batches_of(options, second, sides),
-        score=validation_score(options, translator),
+        validation=batches_of(options, held_out, translator),
+        score=validation_score(options, held_out, translator),
         folder=folder,
         identity=run_identity(options, config),
         device=options.device,

@@ -2,23 +2,11 @@
 
 import hashlib
 import itertools
-import os
 from pathlib import Path
 
 import pytest
 
 from annotated.data import REMOTE_FILES, corpus_path, read_tokens, wordsim_path
-
-DATA = os.environ.get("ANNOTATED_DATA")
-
-
-@pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of real data, or a reason to skip."""
-    if not DATA:
-        pytest.skip("ANNOTATED_DATA names no folder with the real corpora")
-    monkeypatch.setenv("ANNOTATED_DATA", DATA)
-    return Path(DATA)
 
 
 @pytest.mark.parametrize("name", ["wordsim353", "simlex999", "analogies"])

@@ -1,11 +1,9 @@
 """No data of the reader's own, and two small parallel files."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-DATA = os.environ.get("ANNOTATED_DATA")
 ENGLISH = "A dog runs.\nTwo men talk in the street.\nThe girl is in the water.\n"
 GERMAN = "Ein Hund rennt.\nZwei Männer reden dort.\nDas Mädchen ist im Meer.\n"
 
@@ -25,12 +23,3 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     source.write_text(ENGLISH, encoding="utf-8")
     target.write_text(GERMAN, encoding="utf-8")
     return source, target
-
-
-@pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of real data, or a reason to skip."""
-    if not DATA:
-        pytest.skip("ANNOTATED_DATA names no folder with the real corpora")
-    monkeypatch.setenv("ANNOTATED_DATA", DATA)
-    return Path(DATA)
