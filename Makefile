@@ -84,8 +84,8 @@ tangle: $(ENV) ## write src/annotated from the notebooks
 .PHONY: lint
 lint: $(ENV) ## ruff, types, workflows; package and notebooks as tangle left them
 	@status=0; run() { echo "+ $$*"; "$$@" || status=1; }; \
-	run $(BIN)/ruff check . ; \
-	run $(BIN)/ruff format --check . ; \
+	run $(BIN)/ruff check --no-cache . ; \
+	run $(BIN)/ruff format --no-cache --check . ; \
 	run $(BIN)/mypy ; \
 	run $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows \
 		.github/workflows/*.yml ; \

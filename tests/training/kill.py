@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import Relay
 
 from annotated.parallel import Batches
 from annotated.training import Recipe, train
+from conftest import Relay
 
 KILLS = 20
 
