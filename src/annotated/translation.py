@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from annotated.attention import Bahdanau, Luong
 from annotated.attention import Config as AttentionConfig
 from annotated.data import DataError, read_lines, replacing
-from annotated.decoding import Hypothesis, corpus_bleu, greedy, search_all
-from annotated.parallel import Batches, parallel_lines
+from annotated.decoding import Bleu, Hypothesis, corpus_bleu, greedy, search_all
+from annotated.parallel import Batches, languages, parallel_lines
 from annotated.records import SCHEMA, write_record
 from annotated.seq2seq import Config as Seq2SeqConfig
 from annotated.seq2seq import Seq2Seq
@@ -44,6 +44,7 @@ __all__ = [
     "Translate",
     "Translator",
     "batches_of",
+    "bleu_in",
     "bleu_scores",
     "build_model",
     "check_name",
@@ -163,7 +164,7 @@ def load_translator(folder: Path, device: str) -> Translator:
     return Translator(model.to(device).eval(), source, target)
 
 
-# %% notebooks/j_translation.ipynb#train-options
+# %% notebooks/j_translation.ipynb#recurrent
 RECURRENT = Recipe(
     updates=7000,
     learning_rate=2e-3,
@@ -174,6 +175,7 @@ RECURRENT = Recipe(
 )
 
 
+# %% notebooks/j_translation.ipynb#train-options
 @dataclass(frozen=True)
 class Train:
     """Train a translator.
@@ -274,14 +276,20 @@ def learn_vocabularies(
 
 
 # %% notebooks/j_translation.ipynb#bleu-scores
+def bleu_in(
+    language: str, hypotheses: Sequence[str], references: Sequence[str], fold: bool
+) -> Bleu:
+    """BLEU, cut into words as the language wants it; `fold` forgets the case."""
+    tokenize = "zh" if language == "zh" else "13a"
+    return corpus_bleu(hypotheses, references, tokenize=tokenize, lowercase=fold)
+
+
 def bleu_scores(
     hypotheses: Sequence[str], references: Sequence[str], language: str = ""
 ) -> tuple[dict[str, float], dict[str, str]]:
     """BLEU lower-cased and cased, and the signature of each."""
-    tokenize = "zh" if language == "zh" else "13a"
     lower, cased = (
-        corpus_bleu(hypotheses, references, tokenize=tokenize, lowercase=fold)
-        for fold in (True, False)
+        bleu_in(language, hypotheses, references, fold) for fold in (True, False)
     )
     exact = sum(a == b for a, b in zip(hypotheses, references, strict=True))
     scores = {
@@ -314,13 +322,13 @@ def validation_score(
 ) -> Callable[[Model], dict[str, float]]:
     """A function that gives the greedy BLEU of the translator in training."""
     source, target = lines
+    language, fold = languages(options.pair)[1], options.data != "little"
 
     def score(_: Model) -> dict[str, float]:
         found = translator.translate(
             source, search=greedy, device=options.device, progress=False
         )
-        lower = options.data != "little"
-        return {"bleu": corpus_bleu(found, target, lowercase=lower).score}
+        return {"bleu": bleu_in(language, found, target, fold).score}
 
     return score
 
@@ -441,7 +449,7 @@ def measure(
     scores, signatures, _ = score_split(
         translator,
         lines,
-        options.pair.split("-")[1],
+        languages(options.pair)[1],
         beam=options.beam,
         device=options.device,
         progress=not options.quiet,
@@ -562,7 +570,7 @@ def evaluate(options: Evaluate) -> int:
     translator = Translator.load(options.run, options.search.device)
     split = options.split or split_names(options.data)[2]
     lines = parallel_lines(options.data, options.pair, split)
-    language = options.pair.split("-")[1]
+    language = languages(options.pair)[1]
     scores, signatures, found = score_split(
         translator, lines, language, **options.search.options()
     )

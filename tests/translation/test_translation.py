@@ -12,7 +12,16 @@ import torch
 from annotated.cli import main
 from annotated.data import DataError
 from annotated.records import read_record
-from annotated.translation import PRESETS, Train, Translator, build_model, chosen_model
+from annotated.subwords import Words
+from annotated.translation import (
+    PRESETS,
+    Train,
+    Translator,
+    bleu_scores,
+    build_model,
+    chosen_model,
+    validation_score,
+)
 
 PAIRS = {
     "en": ["a dog runs", "a cat runs", "two dogs run", "the cat sleeps"] * 10,
@@ -61,6 +70,27 @@ def test_the_record_says_how_the_scores_were_made(run: Path) -> None:
     assert metrics["updates"] == 12 and metrics["train_seconds"] > 0
     model = Translator.load(run).model
     assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("language", "found", "right"),
+    [
+        ("zh", "我们在那里工作。", "我们在这里工作。"),
+        ("de", "ein Hund rennt.", "Ein Hund läuft."),
+    ],
+)
+def test_validation_scores_as_the_end_does(
+    language: str, found: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chinese has no spaces: cut at them, one wrong character is a wrong sentence."""
+    words = Words.learn([right])
+    options = Train("attention", pair=f"en-{language}", d_hidden=8)
+    model = build_model(chosen_model(options), len(words), len(words))
+    monkeypatch.setattr(Translator, "translate", lambda *_, **__: [found])
+    translator = Translator(model, words, words)
+    score = validation_score(options, (["a"], [right]), translator)(model)
+    assert score["bleu"] == bleu_scores([found], [right], language)[0]["bleu_tok_lc"]
+    assert score["bleu"] > 20
 
 
 def test_translate_prints_a_line_for_a_line(
