@@ -242,11 +242,13 @@ def check_name(name: str) -> None:
 
 
 def run_folder(options: Train) -> tuple[str, Path]:
-    """Name and folder of a run: seq2seq-lstm-multi30k-en-de in runs/, unless given."""
-    preset = options.preset or next(iter(PRESETS[options.family]))
-    made = [options.family, preset, Path(options.data).name, options.pair]
-    if preset == "bahdanau":
-        made.remove(preset)
+    """Name and folder of a run, unless given: seq2seq-gru-multi30k-en-de in runs/.
+
+    A family's first preset is not named: seq2seq-multi30k-en-de is the LSTM.
+    """
+    first = next(iter(PRESETS[options.family]))
+    preset = [options.preset] if options.preset not in (None, first) else []
+    made = [options.family, *preset, Path(options.data).name, options.pair]
     name = options.name or "-".join(made).lower()
     check_name(name)
     return name, options.out or RUNS / name
