@@ -34,7 +34,6 @@ from tqdm import tqdm
 
 __all__ = [
     "BOOKS",
-    "DAMAGE",
     "LONGEST_SENTENCE",
     "WORD",
     "DataError",
@@ -124,7 +123,7 @@ def decode_line(line: bytes, path: Path, number: int) -> str:
 
 
 # %% notebooks/a_data.ipynb#read-blocks
-def read_blocks(path: Path, progress: bool) -> Iterator[tuple[bytes, int]]:
+def cut_blocks(path: Path, progress: bool) -> Iterator[tuple[bytes, int]]:
     """The lines of a file as bytes, with their numbers; long lines come in parts."""
     number, rest = 1, b""
     size = path.stat().st_size
@@ -151,7 +150,7 @@ def read_blocks(path: Path, progress: bool) -> Iterator[tuple[bytes, int]]:
             bar.update(raw.tell() - bar.n)
 
 
-# %% notebooks/a_data.ipynb#read-lines
+# %% notebooks/a_data.ipynb#damage
 DAMAGE = (
     EOFError,
     gzip.BadGzipFile,
@@ -161,24 +160,34 @@ DAMAGE = (
 )
 
 
-def read_lines(path: Path, progress: bool = False) -> Iterator[str]:
-    """The lines of a UTF-8 text file (plain, .gz, .xz or .zip), one at a time.
-
-    Lines keep their line end. A line beyond 64 KiB comes in parts, cut at spaces, so
-    memory stays flat even for a file that is one line. `progress` shows a bar by bytes.
-    """
+def read_blocks(path: Path, progress: bool) -> Iterator[tuple[bytes, int]]:
+    """What `cut_blocks` gives, or an error that tells what is wrong with the file."""
+    whole = 0
     try:
-        for block, number in read_blocks(path, progress):
-            yield decode_line(block, path, number)
+        for block, number in cut_blocks(path, progress):
+            yield block, number
+            whole += block.endswith(b"\n")
     except DAMAGE as error:
         raise DataError(
-            f"{path}: the file is damaged or cut short ({error}); get it again"
+            f"{path}, after line {whole}: the file is damaged or cut short "
+            f"({error}); get it again"
         ) from None
     except OSError as error:
         raise DataError(
             f"{path}: cannot read it ({error.strerror or error}); "
             "give the path of a text file"
         ) from None
+
+
+# %% notebooks/a_data.ipynb#read-lines
+def read_lines(path: Path, progress: bool = False) -> Iterator[str]:
+    """The lines of a UTF-8 text file (plain, .gz, .xz or .zip), one at a time.
+
+    Lines keep their line end. A line beyond 64 KiB comes in parts, cut at spaces, so
+    memory stays flat even for a file that is one line. `progress` shows a bar by bytes.
+    """
+    for block, number in read_blocks(path, progress):
+        yield decode_line(block, path, number)
 
 
 # %% notebooks/a_data.ipynb#read-tokens
@@ -357,7 +366,7 @@ def encode(
     return torch.from_file(str(path), shared=False, size=size, dtype=torch.int32)
 
 
-# %% notebooks/a_data.ipynb#remote-files
+# %% notebooks/a_data.ipynb#remote-multi30k
 GITHUB = "https://raw.githubusercontent.com/"
 WORD_PAIRS = GITHUB + "mfaruqui/eval-word-vectors/master/data/word-sim/"
 CAPTIONS = GITHUB + "multi30k/dataset/master/data/task1/raw/"
@@ -392,6 +401,8 @@ MULTI30K: dict[str, tuple[int, str]] = {
     ),
 }
 
+
+# %% notebooks/a_data.ipynb#remote-files
 REMOTE_FILES: dict[str, tuple[str, str, int, str]] = {
     # name: (place in the data folder, address, bytes, sha256)
     "text8": (

@@ -16,6 +16,7 @@ from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from annotated.parallel import pad_sources
 from annotated.subwords import END, PAD, START
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "StepModel",
     "Tensors",
     "alignment_error_rate",
-    "as_batch",
     "beam_search",
     "check_sampling",
     "corpus_bleu",
@@ -539,22 +539,12 @@ def search_all(
     with tqdm(total=len(sources), unit="sentences", disable=not progress) as bar:
         for at in range(0, len(order), batch):
             some = order[at : at + batch]
-            source, lengths = as_batch([sources[i] for i in some], device)
-            found = search(model, source, lengths, **options)
+            source, lengths = pad_sources([sources[i] for i in some])
+            found = search(model, source.to(device), lengths.to(device), **options)
             for i, hypotheses in zip(some, found, strict=True):
                 answers[i] = hypotheses
             bar.update(len(some))
     return answers
-
-
-def as_batch(
-    sources: Sequence[Sequence[int]], device: torch.device | str
-) -> tuple[Int64[Tensor, "batch source"], Int64[Tensor, "batch"]]:
-    """Append END to each sentence and fill up with PAD."""
-    rows = [torch.tensor([*ids, END]) for ids in sources]
-    lengths = torch.tensor([len(row) for row in rows])
-    source = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
-    return source.to(device), lengths.to(device)
 
 
 # %% notebooks/c_decoding.ipynb#corpus-bleu

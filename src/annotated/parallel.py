@@ -19,7 +19,6 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from annotated.data import (
-    DAMAGE,
     MULTI30K,
     DataError,
     cache_folder,
@@ -41,6 +40,7 @@ __all__ = [
     "in_split",
     "make_batch",
     "pad",
+    "pad_sources",
     "padding_share",
     "parallel_files",
     "parallel_lines",
@@ -52,24 +52,12 @@ __all__ = [
 # %% notebooks/i_parallel.ipynb#read-side
 def read_side(path: Path, progress: bool = False) -> Iterator[str]:
     """The lines of a file, without their ends; one beyond 64 KiB not in full."""
-    number = 0
-    try:
-        blocks = groupby(read_blocks(path, progress), key=itemgetter(1))
-        for number, parts in blocks:
-            line, _ = next(parts)
-            if not line.endswith(b"\n"):
-                line += next(parts, (b"", number))[0]
-            yield decode_line(line, path, number).strip()
-    except DAMAGE as error:
-        raise DataError(
-            f"{path}, after line {number}: the file is damaged or cut short "
-            f"({error}); get it again"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot read it ({error.strerror or error}); "
-            "give the path of a text file"
-        ) from None
+    blocks = groupby(read_blocks(path, progress), key=itemgetter(1))
+    for number, parts in blocks:
+        line, _ = next(parts)
+        if not line.endswith(b"\n"):
+            line += next(parts, (b"", number))[0]
+        yield decode_line(line, path, number).strip()
 
 
 # %% notebooks/i_parallel.ipynb#trouble
@@ -346,11 +334,20 @@ def pad(rows: Sequence[list[int]]) -> Int64[Tensor, "batch seq"]:
     return torch.from_numpy(np.array(filled, dtype=np.int64))
 
 
+def pad_sources(
+    sources: Sequence[Sequence[int]],
+) -> tuple[Int64[Tensor, "batch source"], Int64[Tensor, "batch"]]:
+    """The source side of a batch: each sentence with END, and how long it is then."""
+    rows = [[*ids, END] for ids in sources]
+    return pad(rows), torch.tensor([len(row) for row in rows])
+
+
 def make_batch(sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
     """A batch from the ids of sentences, which have no special symbols yet."""
+    source, lengths = pad_sources(sources)
     return Batch(
-        source=pad([[*ids, END] for ids in sources]),
-        source_lengths=torch.tensor([len(ids) + 1 for ids in sources]),
+        source=source,
+        source_lengths=lengths,
         target_in=pad([[START, *ids] for ids in targets]),
         target_out=pad([[*ids, END] for ids in targets]),
     )
