@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from annotated.parallel import Batch
+from annotated.seq2seq import check_sizes
 from annotated.subwords import PAD
 
 __all__ = [
@@ -113,11 +114,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.score not in ("additive", "dot", "general"):
             raise ValueError(f"score is {self.score}: give additive, dot or general")
-        for name in ("d_embedding", "d_hidden", "d_readout"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: give 0 to less than 1")
+        check_sizes(self, "d_embedding", "d_hidden", "d_readout")
 
 
 # %% notebooks/03_attention.ipynb#encoder

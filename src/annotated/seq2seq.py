@@ -4,7 +4,7 @@
 """Seq2Seq: a sentence in one vector."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ __all__ = [
     "Encoder",
     "Net",
     "Seq2Seq",
+    "check_sizes",
     "gru_step",
     "lstm_step",
     "make_net",
@@ -111,6 +112,15 @@ def reversed_within(
 
 
 # %% notebooks/02_seq2seq.ipynb#config
+def check_sizes(config: Any, *names: str) -> None:
+    """A ValueError for a size below 1, or a dropout that is no share of a whole."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout is {config.dropout}: give 0 to less than 1")
+
+
 @dataclass(frozen=True)
 class Config:
     """The sizes of an encoder-decoder. `annotated train seq2seq` has presets."""
@@ -126,11 +136,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.cell not in ("lstm", "gru"):
             raise ValueError(f"cell is {self.cell}: give lstm or gru")
-        for name in ("d_embedding", "d_hidden", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: give 0 to less than 1")
+        check_sizes(self, "d_embedding", "d_hidden", "layers")
 
 
 # %% notebooks/02_seq2seq.ipynb#states

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from safetensors.torch import load_file
 
 from annotated.attention import Bahdanau, Luong
 from annotated.attention import Config as AttentionConfig
@@ -26,7 +25,7 @@ from annotated.records import SCHEMA, write_record
 from annotated.seq2seq import Config as Seq2SeqConfig
 from annotated.seq2seq import Seq2Seq
 from annotated.subwords import Subwords, Tokenizer, Words, load_tokenizer
-from annotated.training import History, Recipe, train
+from annotated.training import History, Recipe, load_weights, train
 
 __all__ = [
     "CONFIG",
@@ -154,7 +153,7 @@ def load_translator(folder: Path, device: str) -> Translator:
     try:
         config = parse_config((folder / CONFIG).read_text(encoding="utf-8"))
         model = build_model(config, len(source), len(target))
-        model.load_state_dict(load_file(folder / WEIGHTS, device=device))
+        load_weights(model, folder / WEIGHTS)
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise DataError(
