@@ -17,17 +17,8 @@ from annotated.seq2seq import check_sizes
 from annotated.subwords import PAD
 
 __all__ = [
-    "AdditiveScore",
-    "AttentionModel",
-    "Bahdanau",
-    "Config",
-    "Encoder",
-    "LookThenMove",
-    "Luong",
-    "ProductScore",
-    "attend",
-    "maxout",
-    "real_words",
+    "AdditiveScore", "AttentionModel", "Bahdanau", "Config", "Encoder", "LookThenMove",
+    "Luong", "ProductScore", "attend", "maxout", "real_words",
 ]
 
 

@@ -33,22 +33,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 __all__ = [
-    "BOOKS",
-    "LONGEST_SENTENCE",
-    "WORD",
-    "DataError",
-    "Vocabulary",
-    "cache_folder",
-    "corpus_path",
-    "count_words",
-    "download",
-    "encode",
-    "little_world",
-    "little_world_analogies",
-    "read_lines",
-    "read_tokens",
-    "replacing",
-    "split_words",
+    "BOOKS", "LONGEST_SENTENCE", "WORD", "DataError", "Vocabulary", "cache_folder",
+    "corpus_path", "count_words", "download", "encode", "little_world",
+    "little_world_analogies", "read_lines", "read_tokens", "replacing", "split_words",
     "wordsim_path",
 ]
 

@@ -20,21 +20,9 @@ from annotated.parallel import pad_sources
 from annotated.subwords import END, PAD, START
 
 __all__ = [
-    "Bleu",
-    "Hypothesis",
-    "Links",
-    "Penalty",
-    "StepModel",
-    "Tensors",
-    "alignment_error_rate",
-    "beam_search",
-    "check_sampling",
-    "corpus_bleu",
-    "greedy",
-    "normaliser",
-    "sample",
-    "search_all",
-    "shaped",
+    "Bleu", "Hypothesis", "Links", "Penalty", "StepModel", "Tensors",
+    "alignment_error_rate", "beam_search", "check_sampling", "corpus_bleu", "greedy",
+    "normaliser", "sample", "search_all", "shaped",
 ]
 
 

@@ -22,26 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 __all__ = [
-    "DIVERGING",
-    "GRID",
-    "INK",
-    "MIME_TYPE",
-    "PALETTE",
-    "RAMP",
-    "SERIES",
-    "Matrix",
-    "Points",
-    "Theme",
-    "attention_map",
-    "bundle",
-    "chart_config",
-    "contrast",
-    "embedding_map",
-    "fragment",
-    "linear",
-    "loss_curves",
-    "picture",
-    "similarity_map",
+    "DIVERGING", "GRID", "INK", "MIME_TYPE", "PALETTE", "RAMP", "SERIES", "Matrix",
+    "Points", "Theme", "attention_map", "bundle", "chart_config", "contrast",
+    "embedding_map", "fragment", "linear", "loss_curves", "picture", "similarity_map",
     "use_theme",
 ]
 

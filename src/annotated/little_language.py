@@ -10,25 +10,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 __all__ = [
-    "EXAMPLE",
-    "HELD_OUT",
-    "LANGUAGES",
-    "NEVER_WITH",
-    "ON_THE_MAT",
-    "PATIENCE",
-    "POSSIBLE",
-    "THE_CAT",
-    "Clause",
-    "Pair",
-    "Phrase",
-    "Place",
-    "Sentence",
-    "belongs",
-    "little_pair",
-    "little_pairs",
-    "little_splits",
-    "new_sentences",
-    "random_sentence",
+    "EXAMPLE", "HELD_OUT", "LANGUAGES", "NEVER_WITH", "ON_THE_MAT", "PATIENCE",
+    "POSSIBLE", "THE_CAT", "Clause", "Pair", "Phrase", "Place", "Sentence", "belongs",
+    "little_pair", "little_pairs", "little_splits", "new_sentences", "random_sentence",
 ]
 
 

@@ -33,18 +33,8 @@ from annotated.little_language import Pair, little_splits
 from annotated.subwords import END, PAD, START, Tokenizer
 
 __all__ = [
-    "Batch",
-    "Batches",
-    "LinePair",
-    "StreamedPairs",
-    "in_split",
-    "make_batch",
-    "pad",
-    "pad_sources",
-    "padding_share",
-    "parallel_files",
-    "parallel_lines",
-    "read_pairs",
+    "Batch", "Batches", "LinePair", "StreamedPairs", "in_split", "make_batch", "pad",
+    "pad_sources", "padding_share", "parallel_files", "parallel_lines", "read_pairs",
     "split_of",
 ]
 
@@ -187,16 +177,36 @@ def multi30k_files(pair: str, split: str) -> tuple[Path, Path]:
     return source, target
 
 
+# %% notebooks/i_parallel.ipynb#wmt14-files
+def wmt14_files(pair: str, split: str) -> tuple[Path, Path]:
+    """The two files of a split of WMT14, where the reader has put them."""
+    found = []
+    for language in languages(pair):
+        names = [f"wmt14/{split}.{language}{end}" for end in ("", ".gz", ".xz")]
+        path = next((path for name in names if (path := find_file(name))), None)
+        if path is None:
+            raise DataError(
+                f"wmt14, {pair}: no {names[0]} (plain, .gz or .xz) in $ANNOTATED_DATA "
+                f"or {cache_folder()}; put it there: the training text is at "
+                "https://www.statmt.org/wmt14/translation-task.html, and `sacrebleu "
+                f"-t wmt13 -l {pair} --echo src` prints newstest2013 (ref: the other "
+                "side; wmt14/full: newstest2014)"
+            )
+        found.append(path)
+    return found[0], found[1]
+
+
 # %% notebooks/i_parallel.ipynb#parallel-files
 def parallel_files(data: str, pair: str, split: str) -> tuple[Path, Path, bool]:
     """The files of a corpus, and whether they hold this split alone.
 
-    `data` is "multi30k", a folder with files such as train.en and train.de, the
-    beginning of two names ("news" for news.en.gz and news.de.gz), or "a.txt,b.txt".
+    `data` is "multi30k", "wmt14", a folder with files such as train.en and train.de,
+    the beginning of two names ("news" for news.en.gz and news.de.gz), or "a.txt,b.txt".
     """
     first, second = languages(pair)
-    if data == "multi30k":
-        return *multi30k_files(pair, split), True
+    if data in ("multi30k", "wmt14"):
+        files = multi30k_files if data == "multi30k" else wmt14_files
+        return *files(pair, split), True
     if "," in data:
         one, other = data.split(",", maxsplit=1)
         return Path(one), Path(other), False
@@ -207,7 +217,7 @@ def parallel_files(data: str, pair: str, split: str) -> tuple[Path, Path, bool]:
     raise DataError(
         f"{data}: no files {split}.{first} and {split}.{second} in it, and no "
         f"{data}.{first} and {data}.{second} (plain, .gz or .xz); give multi30k, "
-        "tatoeba, little, a folder, or two files as a.txt,b.txt"
+        "tatoeba, little, wmt14, a folder, or two files as a.txt,b.txt"
     )
 
 
@@ -285,9 +295,10 @@ def parallel_lines(
     """The sentences of a split, and their translations.
 
     `data` is "multi30k" (train, val, test2016), "tatoeba" (train, val, test), "little"
-    (train, validation, random, longer, unseen), a folder with files by split, or two
-    files (train, val, test, all); see `parallel_files`. `skip` leaves out pairs with
-    an empty or endless line. All else that is wrong raises a DataError.
+    (train, validation, random, longer, unseen), "wmt14" (newstest2013, newstest2014),
+    a folder with files by split, or two files (train, val, test, all); see
+    `parallel_files`. `skip` leaves out pairs with an empty or endless line. All else
+    that is wrong raises a DataError.
     """
     first, second = languages(pair)
     if data == "little":

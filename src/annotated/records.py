@@ -21,15 +21,8 @@ import torch
 from annotated.data import DataError, replacing
 
 __all__ = [
-    "FIELDS",
-    "SCHEMA",
-    "filled",
-    "markdown_table",
-    "read_record",
-    "record_files",
-    "repository",
-    "validate",
-    "write_record",
+    "FIELDS", "SCHEMA", "filled", "markdown_table", "read_record", "record_files",
+    "repository", "validate", "write_record",
 ]
 
 

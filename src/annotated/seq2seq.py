@@ -16,18 +16,8 @@ from annotated.parallel import Batch
 from annotated.subwords import PAD
 
 __all__ = [
-    "Config",
-    "Encoder",
-    "Net",
-    "Seq2Seq",
-    "check_sizes",
-    "gru_step",
-    "lstm_step",
-    "make_net",
-    "named",
-    "reversed_within",
-    "rnn_step",
-    "unnamed",
+    "Config", "Encoder", "Net", "Seq2Seq", "check_sizes", "gru_step", "lstm_step",
+    "make_net", "named", "reversed_within", "rnn_step", "unnamed",
 ]
 
 

@@ -20,24 +20,9 @@ from tqdm import tqdm
 from annotated.data import DataError, replacing
 
 __all__ = [
-    "END",
-    "PAD",
-    "SPECIAL",
-    "SPLIT",
-    "START",
-    "Pair",
-    "Subwords",
-    "Tokenizer",
-    "Words",
-    "apply_merges",
-    "byte_letters",
-    "check_ids",
-    "in_bytes",
-    "kind",
-    "learn_merges",
-    "load_tokenizer",
-    "merge",
-    "split_text",
+    "END", "PAD", "SPECIAL", "SPLIT", "START", "Pair", "Subwords", "Tokenizer", "Words",
+    "apply_merges", "byte_letters", "check_ids", "in_bytes", "kind", "learn_merges",
+    "load_tokenizer", "merge", "split_text",
 ]
 
 
@@ -310,7 +295,7 @@ class Subwords(Tokenizer):
                 "are always in it; ask for 259 or more"
             )
         bar = tqdm(lines, "subwords", unit=" lines", disable=not progress)
-        return cls(train_library(bar, size))
+        return cls(train_library(iter(bar), size))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, special ones never among them."""

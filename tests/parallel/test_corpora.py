@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from annotated import parallel
-from annotated.data import REMOTE_FILES, known_file
+from annotated.data import REMOTE_FILES, DataError, known_file
 from annotated.little_language import little_splits
 from annotated.parallel import parallel_lines, split_of
 
@@ -83,6 +83,24 @@ def test_a_folder_with_files_by_split(files: tuple[Path, Path]) -> None:
         path.rename(folder / f"val{path.suffix}")
     sources, _ = parallel_lines(str(folder), "en-de", "val")
     assert sources[0] == "A dog runs."
+
+
+def test_wmt14_is_where_the_reader_has_put_it(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = files[0].parent / "data"
+    (folder / "wmt14").mkdir(parents=True)
+    monkeypatch.setenv("ANNOTATED_DATA", str(folder))
+    for path, end in zip(files, (".gz", ""), strict=True):
+        pack = gzip.compress if end else bytes
+        name = f"newstest2013{path.suffix}{end}"
+        (folder / "wmt14" / name).write_bytes(pack(path.read_bytes()))
+    sources, _ = parallel_lines("wmt14", "en-de", "newstest2013")
+    assert sources[0] == "A dog runs."
+    with pytest.raises(DataError, match=r"no wmt14/train\.en .*statmt\.org"):
+        parallel_lines("wmt14", "en-de", "train")
+    with pytest.raises(DataError, match="sacrebleu -t wmt13 -l en-de"):
+        parallel_lines("wmt14", "en-de", "newstest2014")
 
 
 def test_windows_line_ends_are_no_part_of_a_sentence(files: tuple[Path, Path]) -> None:

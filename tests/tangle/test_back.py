@@ -25,7 +25,7 @@ def test_a_new_function_enters_all(tangled: Any) -> None:
     replace(tangled, "LIMIT = 2\n", "LIMIT = 2\nMOST = 3\n")
     assert tangled.run("--back").out.startswith("notebooks/a_data.ipynb#limit changed")
     assert "MOST = 3" in tangled.source("a_data", "limit")
-    assert '    "MOST",\n' in tangled.module("data").read_text()
+    assert '"MOST", ' in tangled.module("data").read_text()
     assert tangled.run("--check").code == 0
 
 
@@ -60,7 +60,7 @@ REFUSED = {
     ),
     "import added": ("import math", "import math\nimport os", ["data.py:7", "undo"]),
     "header edited": ("About a_data", "About data", ["data.py:4", "undo"]),
-    "export dropped": ('    "LIMIT",\n', "", ["undo this edit"]),
+    "export dropped": ('"LIMIT", ', "", ["undo this edit"]),
     "empty line lost": ("return math.sqrt(x)\n\n\n", "return x\n\n", ["#limit", "two"]),
     "syntax error": ("LIMIT = 2", "LIMIT = = 2", ["a_data.ipynb#limit:1", "syntax"]),
     "unknown name": ("LIMIT = 2", "LIMIT = TWO", ["a_data.ipynb#limit:1", "TWO"]),

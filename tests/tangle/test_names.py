@@ -130,8 +130,8 @@ def test_ruff_agrees_with_the_order_of_imports(tmp_path: Path) -> None:
         block = render_imports(chosen) + "\n\nx = 1\n"
         (tmp_path / f"n{number}.py").write_text(block)
     exported = sorted([*names, "B2", "b10", "b2", "CamelCase"], key=all_key)
-    listing = "".join(f'    "{name}",\n' for name in exported)
-    (tmp_path / "exported.py").write_text(f"__all__ = [\n{listing}]\n")
+    listing = ", ".join(f'"{name}"' for name in exported)
+    (tmp_path / "exported.py").write_text(f"__all__ = [\n    {listing},\n]\n")
     settings = 'lint.isort.known-first-party = ["annotated", "tangle"]'
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache"]
     command += ["--select=I,RUF022", "--preview", "--config", settings, str(tmp_path)]

@@ -17,9 +17,7 @@ import math
 from dataclasses import dataclass
 
 __all__ = [
-    "LIMIT",
-    "Config",
-    "root",
+    "LIMIT", "Config", "root",
 ]
 
 
@@ -71,6 +69,17 @@ def test_the_package_can_be_imported(book: Any) -> None:
     )
 
 
+def test_python_m_annotated(book: Any) -> None:
+    """It runs `main` of annotated.cli, and is not there without one."""
+    main = "def main():\n    return 7"
+    book.add("02_command", "annotated.cli", book.code("main", main, "export"))
+    assert "wrote src/annotated/__main__.py" in book.run().out
+    command = [sys.executable, "-m", "annotated"]
+    assert subprocess.run(command, cwd=book.root / "src", timeout=20).returncode == 7
+    book.put("02_command", "main", "def other():\n    return 7")
+    assert "removed src/annotated/__main__.py" in book.run().out
+
+
 def test_nothing_to_do_writes_nothing(book: Any) -> None:
     book.run()
     path = book.module("data")
@@ -87,7 +96,7 @@ def test_check_names_the_cell(book: Any) -> None:
     assert result.code == 1
     assert book.files() == before
     assert result.out.splitlines() == [
-        "--- src/annotated/data.py:16",
+        "--- src/annotated/data.py:14",
         "+++ notebooks/a_data.ipynb#limit",
         "@@ -1,4 +1,4 @@",
         "-LIMIT = 2",
@@ -190,10 +199,10 @@ def test_a_page_that_exports_nothing(book: Any) -> None:
         ("annotated.data", ["notebooks/a_data.ipynb", "src/annotated/data.py:1",
                             "notebooks/a_data.html"]),
         ("annotated.data.LIMIT", ["notebooks/a_data.ipynb#limit",
-                                  "src/annotated/data.py:17",
+                                  "src/annotated/data.py:15",
                                   "notebooks/a_data.html#limit"]),
         ("annotated.data.Config.half", ["notebooks/a_data.ipynb#config",
-                                        "src/annotated/data.py:31",
+                                        "src/annotated/data.py:29",
                                         "notebooks/a_data.html#config"]),
     ],
 )  # fmt: skip
