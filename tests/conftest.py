@@ -1,9 +1,16 @@
 """What tests of several parts share."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from annotated.parallel import Batch
 
 DATA = os.environ.get("ANNOTATED_DATA")
 
@@ -15,3 +22,46 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("ANNOTATED_DATA names no folder with the real corpora")
     monkeypatch.setenv("ANNOTATED_DATA", DATA)
     return Path(DATA)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny products are slower on two threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def stepped() -> Callable[..., tuple[Tensor, Tensor]]:
+    """Logits and weights of the right target, one word at a time."""
+
+    @torch.no_grad()
+    def walk(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        memory = model.encode(batch.source, batch.source_lengths)
+        state, logits, weights = model.start(memory), [], []
+        for token in batch.target_in.split(1, dim=1):
+            out, state = model.step(token, state, memory)
+            logits.append(out)
+            weights.append(state["attention"])
+        return torch.cat(logits, 1), torch.cat(weights, 1)
+
+    return walk
+
+
+@pytest.fixture(scope="session")
+def still() -> Callable[..., list[str]]:
+    """Names of the parameters that a loss leaves without a gradient."""
+
+    def search(model: nn.Module, batch: Batch) -> list[str]:
+        real = batch.target_out != 0
+        logits = model.output(model.features(batch)[real])
+        F.cross_entropy(logits, batch.target_out[real]).backward()
+        return [
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.grad is None or not parameter.grad.any()
+        ]
+
+    return search

@@ -14,17 +14,21 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from annotated.data import DataError, replacing
@@ -32,22 +36,10 @@ from annotated.parallel import Batch
 from annotated.subwords import PAD
 
 __all__ = [
-    "BatchSource",
-    "History",
-    "Recipe",
-    "Schedule",
-    "TrainingError",
-    "batch_loss",
-    "copied",
-    "evaluate",
-    "keep_memory",
-    "linear_cross_entropy",
-    "load_weights",
-    "mean_weights",
-    "put",
-    "read_metrics",
-    "schedule",
-    "train",
+    "BatchSource", "Dropout", "History", "Process", "Recipe", "Schedule",
+    "TrainingError", "batch_loss", "copied", "dropout", "evaluate", "keep_memory",
+    "linear_cross_entropy", "load_weights", "mean_weights", "processes", "put",
+    "read_metrics", "schedule", "train",
 ]
 
 
@@ -139,6 +131,26 @@ def linear_cross_entropy(
         return LinearCrossEntropy.apply(
             features, weight, bias, targets, smoothing, chunk, dtype, learn
         )
+
+
+# %% notebooks/b_training.ipynb#dropout
+def dropout(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
+    """Zeros with probability p, and the others times 1 / (1 - p); p to 16 bits."""
+    if not p:
+        return x
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(x, p)
+    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draw = bits.view(torch.int16)[: x.numel()].view(x.shape)
+    return (x * (draw >= round(p * 2**16) - 2**15)).mul_(1 / (1 - p))
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` by `dropout`: on a CPU it draws a quarter of the random bits."""
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """In training zeros and scaled numbers; else x as it is."""
+        return dropout(x, self.p) if self.training else x
 
 
 # %% notebooks/b_training.ipynb#schedule
@@ -329,6 +341,101 @@ def read_metrics(folder: str | Path) -> History:
     return history
 
 
+# %% notebooks/b_training.ipynb#process
+class Process(NamedTuple):
+    """One of the processes that train a model together."""
+
+    rank: int = 0  # its number; process 0 validates and writes the files
+    size: int = 1  # how many there are
+    device: str = "cpu"  # its own
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        return flag if self.size == 1 else bool(self.total(torch.tensor(int(flag))))
+
+    def told(self, what: Any) -> Any:
+        """What process 0 has; the others wait for it."""
+        said = [what]
+        if self.size > 1:
+            dist.broadcast_object_list(said, src=0)
+        return said[0]
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Process 0 passes through this block before the others enter it."""
+        if self.rank:
+            self.told(None)
+        yield
+        if not self.rank:
+            self.told(None)
+
+
+# %% notebooks/b_training.ipynb#own-device
+def own_device(device: str) -> tuple[str, str]:
+    """The device of this process, and by what it talks to the others."""
+    size, names = os.environ["WORLD_SIZE"], ("RANK", "LOCAL_RANK", "MASTER_ADDR")
+    if missing := [name for name in names if name not in os.environ]:
+        raise TrainingError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start with "
+            f"torchrun --nproc-per-node {size}, or unset WORLD_SIZE"
+        )
+    if torch.device(device).type != "cuda":
+        return device, "gloo"
+    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= there:
+        raise TrainingError(
+            f"process {local + 1} on this machine has no GPU: torch finds {there}; "
+            "start as many processes as there are GPUs, or take the device cpu"
+        )
+    torch.cuda.set_device(local)
+    return f"cuda:{local}", "cpu:gloo,cuda:nccl"
+
+
+# %% notebooks/b_training.ipynb#processes
+@contextmanager
+def processes(device: str = "cpu") -> Iterator[Process]:
+    """Join the processes that torchrun started, and leave them at the end.
+
+    Yields which of them this is. On `cuda` each has its own GPU. Where torchrun
+    started one or was not used, and inside another `processes`, nothing is joined.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield Process(device=device)
+        return
+    own, backend = own_device(device)
+    joins = not dist.is_initialized()
+    if joins:  # the others wait while process 0 validates, however long
+        dist.init_process_group(backend, timeout=timedelta(days=1))
+    yield Process(dist.get_rank(), dist.get_world_size(), own)
+    if joins:
+        dist.destroy_process_group()
+
+
+# %% notebooks/b_training.ipynb#losses
+class Losses(nn.Module):
+    """`batch_loss` as a module."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, batch: Batch, smoothing: float, precision: str
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Both sums of a batch."""
+        return batch_loss(self.model, batch, smoothing, precision)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Where gradients are not summed over processes yet."""
+        return nullcontext()
+
+
 # %% notebooks/b_training.ipynb#place
 @dataclass
 class Place:
@@ -344,6 +451,7 @@ class Place:
     stopped: str = ""
     norm: float = 0.0  # of the last gradient, before it was clipped
     window: list[float] = field(default_factory=lambda: [0.0] * 4)
+    group: int = 0  # batches an update, of all processes
 
     def add(self, loss: float, nll: float, tokens: int, seconds: float) -> None:
         """Count one update more."""
@@ -381,11 +489,15 @@ def make_optimizer(
 class Run:
     """A model in training: its weights, their averages, the optimizer, the place."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, device: str) -> None:
-        self.model, self.recipe, self.device = model.to(device), recipe, device
+    def __init__(self, model: nn.Module, recipe: Recipe, process: Process) -> None:
+        self.process, self.recipe, self.device = process, recipe, process.device
+        self.model = model.to(self.device)
+        self.losses: Any = Losses(self.model)
+        if process.size > 1:  # the wrapper also copies the weights of process 0
+            self.losses = DistributedDataParallel(self.losses)
         named = model.named_parameters()
         self.parameters = {name: p for name, p in named if p.requires_grad}
-        self.fused = torch.device(device).type in ("cpu", "cuda")
+        self.fused = torch.device(self.device).type in ("cpu", "cuda")
         self.optimizer = make_optimizer(self.parameters.values(), recipe, self.fused)
         self.factor = schedule(recipe.schedule, recipe.warmup, recipe.updates)
         self.ema = copied(self.parameters) if recipe.ema else {}
@@ -402,18 +514,27 @@ class Run:
 
 
 # %% notebooks/b_training.ipynb#step
+def add_gradient(run: Run, batch: Batch, tokens: float) -> Float[Tensor, "2"]:
+    """Add the gradient of the summed loss / tokens; the sums of loss and likelihood."""
+    recipe, ready = run.recipe, batch.to(run.device)
+    losses = run.losses(ready, recipe.smoothing, recipe.precision)
+    (losses[0] / tokens).backward()
+    return torch.stack(losses).detach().cpu()
+
+
 def step(run: Run, group: list[Batch]) -> None:
     """One update on the mean loss over all real tokens of a group of batches."""
-    began, recipe = time.perf_counter(), run.recipe
+    began, recipe, size = time.perf_counter(), run.recipe, run.process.size
     tokens = sum(batch.tokens for batch in group)
     rate = run.learning_rate()
     sums = torch.zeros(2, dtype=torch.float64)
     run.optimizer.zero_grad()
-    for batch in group:
-        ready = batch.to(run.device)
-        losses = batch_loss(run.model, ready, recipe.smoothing, recipe.precision)
-        (losses[0] / tokens).backward()
-        sums += torch.stack(losses).detach().cpu()
+    mine, share = group[run.process.rank :: size], tokens / size
+    with run.losses.no_sync():
+        for batch in mine[:-1]:
+            sums += add_gradient(run, batch, share)
+    sums += add_gradient(run, mine[-1], share)
+    run.process.total(sums)
     weights: list[Tensor] = list(run.parameters.values())
     norm = nn.utils.clip_grad_norm_(weights, recipe.clip or math.inf).item()
     if not math.isfinite(sums[0].item() + norm):
@@ -626,14 +747,16 @@ def load_run(files: Folder, run: Run) -> None:
 # %% notebooks/b_training.ipynb#resume
 def resume(files: Folder, run: Run) -> History:
     """Go on from the folder's checkpoint if it has one; the metrics up to there."""
-    for left in files.path.glob(".*.tmp"):  # by a run that was killed while writing
-        left.unlink(missing_ok=True)
     history = History()
     if files.last.exists():
         load_run(files, run)
         if files.metrics.exists():
             rows = read_metrics(files.path)
             history.extend(row for row in rows if row["update"] <= run.place.update)
+    if run.process.rank:
+        return history
+    for left in files.path.glob(".*.tmp"):  # by a run that was killed while writing
+        left.unlink(missing_ok=True)
     try:
         with replacing(files.metrics) as temporary:
             lines = [json.dumps(row) + "\n" for row in history]
@@ -775,6 +898,21 @@ def keep_memory() -> bool:
     return [mallopt(option, value) for option, value in options] == [1, 1, 1]
 
 
+# %% notebooks/b_training.ipynb#deal
+def deal(run: Run) -> None:
+    """Set how many batches make an update: as many as before, if the processes can."""
+    place, process, before = run.place, run.process, run.place.group
+    if before and before % process.size == 0:
+        return
+    place.group = process.size * run.recipe.accumulate
+    if before and not process.rank:
+        print(
+            f"batches an update: {place.group} from here on, not {before}, which "
+            f"{process.size} processes cannot share evenly",
+            file=sys.stderr,
+        )
+
+
 # %% notebooks/b_training.ipynb#loop
 def loop(
     watcher: Watcher, batches: BatchSource, save_every: float, log_every: int, bar: Any
@@ -782,8 +920,9 @@ def loop(
     """Update until the recipe ends, patience does, or somebody presses Ctrl-C."""
     run, files = watcher.run, watcher.files
     saved = time.monotonic()
+    deal(run)
     with on_interrupt() as asked:
-        for group, epoch, number in groups(batches, run.place, run.recipe.accumulate):
+        for group, epoch, number in groups(batches, run.place, run.place.group):
             step(run, group)
             run.place.epoch, run.place.batch = epoch, number
             due = after_update(watcher, log_every)
@@ -791,7 +930,7 @@ def loop(
             for row in (row for row in watcher.history[-2:] if "loss" in row):
                 speed = f"{row['tokens_per_second']:,.0f}/s"
                 bar.set_postfix(loss=f"{row['loss']:.3f}", tokens=speed, refresh=False)
-            stop = asked.is_set() or bool(run.place.stopped)
+            stop = run.process.any(asked.is_set() or bool(run.place.stopped))
             if files and (stop or due or time.monotonic() - saved >= save_every):
                 save_run(files, run)
                 saved = time.monotonic()
@@ -799,9 +938,15 @@ def loop(
                 return
 
 
-def finish(watcher: Watcher) -> None:
-    """Give the model the weights that the run is for."""
+# %% notebooks/b_training.ipynb#finish
+def finish(watcher: Watcher) -> History:
+    """Give the model, in each process, the weights that the run is for."""
     run, files = watcher.run, watcher.files
+    run.place, history = run.process.told((run.place, watcher.history))
+    history.stopped = run.place.stopped or "interrupted"
+    if not run.place.stopped and not run.process.rank:
+        advice = f"train again to go on from {files.last}" if files else "not saved"
+        print(f"stopped after update {run.place.update}: {advice}", file=sys.stderr)
     if watcher.validation is None:
         put(run.shown(), run.parameters)
         if run.place.stopped:
@@ -813,6 +958,10 @@ def finish(watcher: Watcher) -> None:
     run.model.eval()
     if watcher.board:
         watcher.board.close()
+    if run.process.size > 1:
+        for tensor in run.model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+    return history
 
 
 # %% notebooks/b_training.ipynb#train
@@ -836,25 +985,27 @@ def train(
     The model has `features(batch)` and `output`. When this returns it holds the best
     weights if there was a validation, else the last ones (averaged, if the recipe
     averages). `identity` is what must be equal, beside the recipe, for a run to go on.
-    `save_every` is in seconds, `log_every` in updates.
+    `save_every` is in seconds, `log_every` in updates. Each process that torchrun
+    started calls it alike, with one folder that all of them see.
     """
     keep_memory()
-    run = Run(model, recipe, device)
-    torch.manual_seed(recipe.seed)
     same = json.loads(json.dumps({"recipe": asdict(recipe), **(identity or {})}))
     files = Folder(Path(folder), same) if folder else None
-    watcher = Watcher(run, files, resume(files, run) if files else History())
-    watcher.validation, watcher.score = validation, score
-    watcher.board = open_board(files.path if files else None) if tensorboard else None
-    model.train()
-    bars: dict[str, Any] = {"unit": "update", "mininterval": 1.0}
-    bars |= {"total": recipe.updates, "initial": run.place.update}
-    with tqdm(disable=not progress, **bars) as bar:
-        if not run.place.stopped:
-            loop(watcher, batches, save_every, log_every, bar)
-    watcher.history.stopped = run.place.stopped or "interrupted"
-    if not run.place.stopped:
-        advice = f"train again to go on from {files.last}" if files else "not saved"
-        print(f"stopped after update {run.place.update}: {advice}", file=sys.stderr)
-    finish(watcher)
-    return watcher.history
+    with processes(device) as process:
+        run = Run(model, recipe, process)
+        torch.manual_seed(recipe.seed)
+        watcher = Watcher(run, files, resume(files, run) if files else History())
+        if process.rank:  # writes and validates nothing, and draws its own dropout
+            watcher.files = None
+            torch.manual_seed(recipe.seed + process.rank + 2**20 * run.place.update)
+        else:
+            watcher.validation, watcher.score = validation, score
+            if tensorboard:
+                watcher.board = open_board(files.path if files else None)
+        model.train()
+        bars: dict[str, Any] = {"unit": "update", "mininterval": 1.0}
+        bars |= {"total": recipe.updates, "initial": run.place.update}
+        with tqdm(disable=not progress or process.rank > 0, **bars) as bar:
+            if not run.place.stopped:
+                loop(watcher, batches, save_every, log_every, bar)
+        return finish(watcher)

@@ -3,11 +3,11 @@
 import doctest
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 import annotated.attention
 from annotated.attention import (
@@ -50,18 +50,6 @@ def model(request: pytest.FixtureRequest) -> AttentionModel:
 def batch() -> Batch:
     """Three pairs of different lengths."""
     return make_batch(SOURCES, TARGETS)
-
-
-@torch.no_grad()
-def stepped(model: AttentionModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits and weights of the right target, one word at a time."""
-    memory = model.encode(batch.source, batch.source_lengths)
-    state, logits, weights = model.start(memory), [], []
-    for token in batch.target_in.split(1, dim=1):
-        out, state = model.step(token, state, memory)
-        logits.append(out)
-        weights.append(state["attention"])
-    return torch.cat(logits, 1), torch.cat(weights, 1)
 
 
 def test_examples_in_the_docstrings() -> None:
@@ -159,7 +147,9 @@ def test_encoder_knows_both_sides_and_no_padding() -> None:
             assert (moved[0].abs().amax(-1) > 0).all()
 
 
-def test_steps_are_teacher_forcing(model: AttentionModel, batch: Batch) -> None:
+def test_steps_are_teacher_forcing(
+    model: AttentionModel, batch: Batch, stepped: Any
+) -> None:
     """One word at a time gives the logits of all at once."""
     with torch.no_grad():
         forced = model.output(model.features(batch))
@@ -167,7 +157,7 @@ def test_steps_are_teacher_forcing(model: AttentionModel, batch: Batch) -> None:
 
 
 def test_weights_sum_to_one_and_leave_padding_alone(
-    model: AttentionModel, batch: Batch
+    model: AttentionModel, batch: Batch, stepped: Any
 ) -> None:
     """Every row, in every step."""
     _, weights = stepped(model, batch)
@@ -177,7 +167,7 @@ def test_weights_sum_to_one_and_leave_padding_alone(
     assert (weights.masked_select(real[:, None].expand_as(weights)) > 0).all()
 
 
-def test_batched_is_single(model: AttentionModel, batch: Batch) -> None:
+def test_batched_is_single(model: AttentionModel, batch: Batch, stepped: Any) -> None:
     """A sentence does not depend on its neighbours in the batch (pitfall: the mask)."""
     logits, weights = stepped(model, batch)
     for row, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
@@ -218,20 +208,11 @@ def test_search_in_a_batch_is_search_alone(model: AttentionModel) -> None:
             )
 
 
-def test_every_parameter_learns(batch: Batch) -> None:
+def test_every_parameter_learns(batch: Batch, still: Any) -> None:
     """No part of a model is left without a gradient."""
     for score in SCORES:
         model = build(score)
-        features = model.features(batch)
-        real = batch.target_out != 0
-        logits = model.output(features[real])
-        F.cross_entropy(logits, batch.target_out[real]).backward()
-        still = [
-            name
-            for name, parameter in model.named_parameters()
-            if parameter.grad is None or not parameter.grad.any()
-        ]
-        assert not still, score
+        assert not still(model, batch), score
 
 
 def test_dropout_rests_outside_training(batch: Batch) -> None:

@@ -47,15 +47,11 @@ class Listed:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products are slower on two threads than on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def quick(one_thread: None) -> None:
+    """On one thread."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fresh() -> Callable[..., Relay]:
     """A new model, the same one for the same options."""
 
@@ -66,14 +62,25 @@ def fresh() -> Callable[..., Relay]:
     return make
 
 
-@pytest.fixture(scope="session")
-def rows() -> list[list[int]]:
+def some_rows() -> list[list[int]]:
     """A hundred and twenty rows of two to eight ids."""
     chance = random.Random(0)
     return [
         [chance.randrange(3, 12) for _ in range(chance.randint(2, 8))]
         for _ in range(120)
     ]
+
+
+def cut(*cuts: int) -> list[Batch]:
+    """Batches of the rows between the given numbers."""
+    rows = some_rows()
+    return [make_batch(rows[a:b], rows[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[list[int]]:
+    """The rows that all tests have."""
+    return some_rows()
 
 
 @pytest.fixture(scope="session")
@@ -88,12 +95,7 @@ def validation(rows: list[list[int]]) -> Batches:
     return Batches(rows[100:], rows[100:], tokens=100, shuffle=False)
 
 
-@pytest.fixture
-def listed(rows: list[list[int]]) -> Callable[..., Listed]:
-    """Batches of the rows between the given numbers."""
-
-    def make(*cuts: int) -> Listed:
-        pairs = itertools.pairwise(cuts)
-        return Listed([make_batch(rows[a:b], rows[a:b]) for a, b in pairs])
-
-    return make
+@pytest.fixture(scope="session")
+def listed() -> Callable[..., Listed]:
+    """Batches of the rows between the given numbers, the same in each epoch."""
+    return lambda *cuts: Listed(cut(*cuts))
