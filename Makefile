@@ -54,7 +54,16 @@ test: ## run everything that CI runs
 		"site in the browser::$(PYTEST) tests/site"
 
 .PHONY: train
-train: $(ENV) ## train word vectors on the little world and show what they learned
+train: $(ENV) ## train a Transformer on the little language and translate with it
+	$(BIN)/annotated train transformer --preset tiny --data little --pair en-fr \
+		--tokens 512 --updates 2000 --learning-rate 2e-3 --warmup 200 --dropout 0 \
+		--smoothing 0 --ema 0.98 --precision fp32 --validate-every 500 \
+		--name little --resume
+	$(BIN)/annotated translate --run little --quiet "The cat is on the mat ." \
+		"The black cats do not follow us ." "Does the old queen wash the red mats ?"
+
+.PHONY: vectors
+vectors: $(ENV) ## train word vectors on the little world and show what they learned
 	$(BIN)/annotated embed --corpus little-world --name little-world --resume
 	$(BIN)/annotated neighbors rome --vectors little-world -n 5
 	$(BIN)/annotated analogy paris france rome --vectors little-world -n 3

@@ -29,6 +29,7 @@ from annotated.data import (
     find_file,
     little_world_analogies,
 )
+from annotated.export import Export, export
 from annotated.records import hardware, read_record, write_record
 from annotated.translation import (
     RUNS,
@@ -38,6 +39,7 @@ from annotated.translation import (
     check_device,
     check_name,
     evaluate,
+    train_commands,
     train_translator,
     translate,
 )
@@ -62,14 +64,7 @@ from annotated.word2vec import (
 )
 
 __all__ = [
-    "COMMANDS",
-    "Analogy",
-    "Ask",
-    "Embed",
-    "Neighbors",
-    "answer",
-    "carry_out",
-    "embed",
+    "COMMANDS", "Analogy", "Ask", "Embed", "Neighbors", "answer", "carry_out", "embed",
     "main",
 ]
 
@@ -458,6 +453,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "translate": Translate,
     "evaluate": Evaluate,
+    "export": Export,
     "embed": Embed,
     "neighbors": Neighbors,
     "analogy": Analogy,
@@ -475,6 +471,8 @@ def carry_out(options: Any, typed: str) -> int:
             return translate(options)
         case Evaluate():
             return evaluate(options)
+        case Export():
+            return export(options)
     return answer(options)
 
 
@@ -483,11 +481,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command `annotated`, the deep-learning papers of this book as programs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
+        COMMANDS | {"train": train_commands()},
         prog="annotated",
         description=main.__doc__,
         args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        config=(
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+        ),
     )
     typed = [word for word in arguments if word != "--resume"]
     try:

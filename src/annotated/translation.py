@@ -4,14 +4,20 @@
 """From files to a translator."""
 
 import dataclasses
+import importlib.resources
 import json
+import logging
+import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import chain, islice
+from operator import or_
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -20,50 +26,44 @@ from annotated.attention import Bahdanau, Luong
 from annotated.attention import Config as AttentionConfig
 from annotated.data import DataError, read_lines, replacing
 from annotated.decoding import Bleu, Hypothesis, corpus_bleu, greedy, search_all
-from annotated.parallel import Batches, languages, parallel_lines
-from annotated.records import SCHEMA, write_record
+from annotated.parallel import (
+    Batches,
+    StreamedPairs,
+    languages,
+    parallel_files,
+    parallel_lines,
+    read_pairs,
+)
+from annotated.records import SCHEMA, repository, write_record
 from annotated.seq2seq import Config as Seq2SeqConfig
 from annotated.seq2seq import Seq2Seq
 from annotated.subwords import Subwords, Tokenizer, Words, load_tokenizer
-from annotated.training import History, Recipe, load_weights, train
+from annotated.training import (
+    BatchSource,
+    History,
+    Process,
+    Recipe,
+    load_weights,
+    processes,
+    train,
+)
+from annotated.transformer import PRESETS as TRANSFORMERS
+from annotated.transformer import Config as TransformerConfig
+from annotated.transformer import Transformer
 
 __all__ = [
-    "CONFIG",
-    "PRESETS",
-    "RECURRENT",
-    "RUNS",
-    "SPLITS",
-    "WEIGHTS",
-    "Evaluate",
-    "Lines",
-    "Model",
-    "ModelConfig",
-    "Search",
-    "Train",
-    "Translate",
-    "Translator",
-    "batches_of",
-    "bleu_in",
-    "bleu_scores",
-    "build_model",
-    "check_name",
-    "chosen_model",
-    "describe",
-    "evaluate",
-    "learn_vocabularies",
-    "measure",
-    "parse_config",
-    "run_folder",
-    "score_split",
-    "split_names",
-    "train_translator",
-    "translate",
-    "validation_score",
+    "ATTENTION_ALONE", "CONFIG", "FAMILIES", "LAST", "PRESETS", "RECURRENT", "RUNS",
+    "SHIPPED", "SPLITS", "WEIGHTS", "Evaluate", "Lines", "Model", "ModelConfig",
+    "Search", "Sides", "Train", "Translate", "Translator", "batches_of", "bleu_in",
+    "bleu_scores", "build_model", "check_name", "chosen_model", "describe", "evaluate",
+    "find_run", "learn_vocabularies", "measure", "model_folders", "parse_config",
+    "run_folder", "score_split", "split_names", "train_commands", "train_translator",
+    "training_batches", "translate", "validation_score", "write_setup",
 ]
 
 
 # %% notebooks/j_translation.ipynb#presets
-ModelConfig = Seq2SeqConfig | AttentionConfig
+ModelConfig = Seq2SeqConfig | AttentionConfig | TransformerConfig
 PRESETS: dict[str, dict[str, ModelConfig]] = {
     "seq2seq": {
         "lstm": Seq2SeqConfig(d_embedding=192, d_hidden=320),
@@ -77,15 +77,18 @@ PRESETS: dict[str, dict[str, ModelConfig]] = {
         "luong-dot": AttentionConfig(score="dot", d_hidden=160),
         "luong-general": AttentionConfig(score="general", d_hidden=160),
     },
+    "transformer": dict(TRANSFORMERS),
 }
 
 
 # %% notebooks/j_translation.ipynb#build-model
-Model = Seq2Seq | Bahdanau | Luong
+Model = Seq2Seq | Bahdanau | Luong | Transformer
 
 
 def build_model(config: ModelConfig, source_vocab: int, target_vocab: int) -> Model:
     """The model that a configuration describes, with fresh weights."""
+    if isinstance(config, TransformerConfig):
+        return Transformer(config, target_vocab)
     if isinstance(config, Seq2SeqConfig):
         return Seq2Seq(config, source_vocab, target_vocab)
     kind = Bahdanau if config.score == "additive" else Luong
@@ -123,33 +126,56 @@ class Translator:
 
 
 # %% notebooks/j_translation.ipynb#folder
-CONFIG, WEIGHTS = "config.json", "best.safetensors"
+CONFIG, WEIGHTS, LAST = "config.json", "best.safetensors", "last.safetensors"
+FAMILIES: dict[str, type[ModelConfig]] = {
+    "seq2seq": Seq2SeqConfig,
+    "attention": AttentionConfig,
+    "transformer": TransformerConfig,
+}
 
 
 def describe(config: ModelConfig) -> dict[str, Any]:
     """A configuration as JSON: its family and its fields."""
-    family = "seq2seq" if isinstance(config, Seq2SeqConfig) else "attention"
+    family = next(name for name, kind in FAMILIES.items() if type(config) is kind)
     return {"family": family, **dataclasses.asdict(config)}
 
 
 def parse_config(text: str) -> ModelConfig:
     """What `describe` wrote, read back."""
     fields = json.loads(text)
-    kind = {"seq2seq": Seq2SeqConfig, "attention": AttentionConfig}
-    return kind[fields.pop("family")](**fields)
+    return FAMILIES[fields.pop("family")](**fields)
+
+
+def write_setup(
+    folder: Path, config: ModelConfig, source: Tokenizer, target: Tokenizer
+) -> None:
+    """All of a translator but the weights; a vocabulary for both sides only once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source.save(folder / "source.json")
+    if source.to_json() == target.to_json():
+        (folder / "target.json").unlink(missing_ok=True)
+    else:
+        target.save(folder / "target.json")
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(describe(config), indent=2), encoding="utf-8")
 
 
 # %% notebooks/j_translation.ipynb#load-translator
+def load_vocabularies(folder: Path) -> tuple[Tokenizer, Tokenizer]:
+    """Those of a run; where there is no target.json, one serves both sides."""
+    source, other = load_tokenizer(folder / "source.json"), folder / "target.json"
+    return source, load_tokenizer(other) if other.is_file() else source
+
+
 def load_translator(folder: Path, device: str) -> Translator:
     """Model and vocabularies of a run; an error that names the file if one is bad."""
-    for name in (CONFIG, "source.json", "target.json", WEIGHTS):
+    for name in (CONFIG, "source.json", WEIGHTS):
         if not (folder / name).is_file():
             raise DataError(
                 f"{folder}: no {name}, so no trained model; give the folder of a run "
                 "of `annotated train`"
             )
-    source = load_tokenizer(folder / "source.json")
-    target = load_tokenizer(folder / "target.json")
+    source, target = load_vocabularies(folder)
     try:
         config = parse_config((folder / CONFIG).read_text(encoding="utf-8"))
         model = build_model(config, len(source), len(target))
@@ -172,6 +198,15 @@ RECURRENT = Recipe(
     ema=0.998,
     validate_every=400,
 )
+ATTENTION_ALONE = Recipe(
+    updates=14_000,
+    learning_rate=2e-3,
+    schedule="linear",
+    warmup=1000,
+    ema=0.999,
+    precision="bf16",
+    validate_every=1000,
+)
 
 
 # %% notebooks/j_translation.ipynb#train-options
@@ -182,22 +217,28 @@ class Train:
     annotated train attention --data multi30k --pair en-de --name first
     """
 
-    family: tyro.conf.Positional[Literal["seq2seq", "attention"]]
-    """Chapter 2's encoder-decoder, or chapter 3's with attention."""
+    family: tyro.conf.Suppress[Literal["seq2seq", "attention", "transformer"]]
     recipe: Recipe = field(default_factory=lambda: RECURRENT)
     preset: str | None = None
-    """lstm, lstm-reversed or gru; bahdanau, luong-dot or luong-general."""
+    """Which of the family's models: the first unless given."""
     data: str = "multi30k"
-    """multi30k, tatoeba, little, or a folder with train.en, train.de, val.en and so
-    on."""
+    """multi30k, tatoeba, little, wmt14, or a folder with train.en, val.en, test.en."""
     pair: str = "en-de"
     """Source and target language."""
     vocabulary: int = 4000
-    """Subwords a side, learned from the training split only."""
+    """Subwords, from the training split only: a side's, or for a transformer both's."""
+    tokenizer: Path | None = None
+    """A vocabulary for both sides, say a run's source.json, instead of a new one."""
+    stream: bool = False
+    """Read training text piece by piece, not all at once; wmt14 is always read so."""
+    vocabulary_lines: int = 1_000_000
+    """Pairs of a stream, the first ones, from which the subwords are learned."""
     tokens: int = 1536
     """Positions of a batch, padding included."""
     d_hidden: int | None = None
-    """Width of the recurrent layers, if not the preset's."""
+    """Width of the recurrent layers, if not the preset's; a transformer has none."""
+    dropout: float | None = None
+    """Share of the values that training drops, if not the preset's; 0 for none."""
     beam: int = 5
     """Hypotheses kept when the test set is translated."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -214,21 +255,44 @@ class Train:
     """Show no progress bars."""
 
 
+# %% notebooks/j_translation.ipynb#train-commands
+def train_commands() -> Any:
+    """What may follow `annotated train`: a family, with its own defaults."""
+    defaults = {
+        "Chapter 2's encoder and decoder": Train("seq2seq"),
+        "Chapter 3's encoder and decoder with attention": Train("attention"),
+        "Chapter 4's Transformer": Train(
+            "transformer", ATTENTION_ALONE, vocabulary=10_000
+        ),
+    }
+    kinds: list[Any] = []
+    for title, default in defaults.items():
+        family = default.family
+        about = f"{title}. Presets: {', '.join(PRESETS[family])}."
+        command = tyro.conf.subcommand(family, default=default, description=about)
+        kinds.append(Annotated[Train, command])
+    return reduce(or_, kinds)
+
+
 # %% notebooks/j_translation.ipynb#chosen
 def chosen_model(options: Train) -> ModelConfig:
     """The preset, with the widths from the command line in it."""
-    known = PRESETS[options.family]
+    known: dict[str, Any] = PRESETS[options.family]
     preset = options.preset or next(iter(known))
     if preset not in known:
         raise DataError(
             f"--preset {preset}: {options.family} has {', '.join(known)}; choose one"
         )
-    config = known[preset]
-    if options.d_hidden is None:
-        return config
-    if options.d_hidden < 1:
-        raise DataError(f"--d-hidden {options.d_hidden}: give 1 or more")
-    return dataclasses.replace(config, d_hidden=options.d_hidden)
+    wanted = {"d_hidden": options.d_hidden, "dropout": options.dropout}
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    if options.family == "transformer" and "d_hidden" in changes:
+        raise DataError(
+            "--d-hidden: a transformer has no recurrent layer; choose a --preset"
+        )
+    try:
+        return dataclasses.replace(known[preset], **changes)
+    except ValueError as error:
+        raise DataError(f"--{str(error).replace('_', '-')}") from None
 
 
 RUNS = Path("runs")
@@ -243,10 +307,9 @@ def check_name(name: str) -> None:
 def run_folder(options: Train) -> tuple[str, Path]:
     """Name and folder of a run, unless given: seq2seq-gru-multi30k-en-de in runs/.
 
-    A family's first preset is not named: seq2seq-multi30k-en-de is the LSTM.
+    Only a preset that was asked for is named: seq2seq-multi30k-en-de is the LSTM.
     """
-    first = next(iter(PRESETS[options.family]))
-    preset = [options.preset] if options.preset not in (None, first) else []
+    preset = [options.preset] if options.preset else []
     made = [options.family, *preset, Path(options.data).name, options.pair]
     name = options.name or "-".join(made).lower()
     check_name(name)
@@ -257,6 +320,7 @@ def run_folder(options: Train) -> tuple[str, Path]:
 SPLITS = {
     "multi30k": ("train", "val", "test2016"),
     "little": ("train", "validation", "random"),
+    "wmt14": ("train", "newstest2013", "newstest2014"),
 }
 
 
@@ -265,15 +329,23 @@ def split_names(data: str) -> tuple[str, str, str]:
     return SPLITS.get(data, ("train", "val", "test"))
 
 
-def learn_vocabularies(
-    options: Train, sides: tuple[list[str], list[str]]
-) -> tuple[Tokenizer, Tokenizer]:
-    """Subwords of each side; whole words for the little language, which has few."""
+Sides = tuple[Iterable[str], Iterable[str]]
+
+
+def learn_vocabularies(options: Train, sides: Sides) -> tuple[Tokenizer, Tokenizer]:
+    """Subwords of each side, or of both together for a model that shares its matrix.
+
+    The little language has few words and keeps them whole.
+    """
+    shared = options.family == "transformer"
+    texts = [chain(*sides)] if shared else list(sides)
+    made: list[Tokenizer]
     if options.data == "little":
-        return Words.learn(sides[0]), Words.learn(sides[1])
-    size, show = options.vocabulary, not options.quiet
-    first, second = (Subwords.learn(side, size, progress=show) for side in sides)
-    return first, second
+        made = [Words.learn(text) for text in texts]
+    else:
+        size, show = options.vocabulary, not options.quiet
+        made = [Subwords.learn(text, size, progress=show) for text in texts]
+    return made[0], made[-1]
 
 
 # %% notebooks/j_translation.ipynb#bleu-scores
@@ -304,17 +376,67 @@ def bleu_scores(
     }
 
 
+# %% notebooks/j_translation.ipynb#stream-files
+def streams(options: Train) -> bool:
+    """Whether the training split is read piece by piece."""
+    return options.stream or options.data == "wmt14"
+
+
+def training_files(options: Train) -> tuple[Path, Path]:
+    """The two files of a stream."""
+    first, second = languages(options.pair)
+    alone = False
+    if options.data not in ("little", "tatoeba"):
+        source, target, alone = parallel_files(options.data, options.pair, "train")
+    if not alone:
+        raise DataError(
+            f"--stream: {options.data} is no folder with train.{first} and "
+            f"train.{second}; give one, or leave --stream out"
+        )
+    return source, target
+
+
+# %% notebooks/j_translation.ipynb#training-sides
+def training_sides(options: Train) -> Sides:
+    """The training split; of a stream the beginning, read when somebody asks for it."""
+    if not streams(options):
+        return parallel_lines(
+            options.data, options.pair, split_names(options.data)[0]
+        )
+    files, most = training_files(options), options.vocabulary_lines
+    if most < 1:
+        raise DataError(f"--vocabulary-lines {most}: give 1 or more")
+    one, other = (islice(read_pairs(*files, skip=True), most) for _ in files)
+    return (pair.source for pair in one), (pair.target for pair in other)
+
+
 # %% notebooks/j_translation.ipynb#prepare
 Lines = tuple[list[str], list[str]]
 
 
-def batches_of(options: Train, lines: Lines, translator: Translator) -> Batches:
+def batches_of(options: Train, sides: Sides, translator: Translator) -> Batches:
     """A split as batches of ids."""
     return Batches(
-        translator.source.encode_all(lines[0]),
-        translator.target.encode_all(lines[1]),
+        translator.source.encode_all(sides[0]),
+        translator.target.encode_all(sides[1]),
         tokens=options.tokens,
         seed=options.recipe.seed,
+    )
+
+
+def training_batches(
+    options: Train, sides: Sides, translator: Translator
+) -> BatchSource:
+    """The training split as batches, in memory or streamed."""
+    if not streams(options):
+        return batches_of(options, sides, translator)
+    return StreamedPairs(
+        training_files(options),
+        (translator.source, translator.target),
+        tokens=options.tokens,
+        seed=options.recipe.seed,
+        skip=True,
+        pair=options.pair,
     )
 
 
@@ -345,15 +467,17 @@ def check_free(options: Train, folder: Path) -> None:
 
 
 def begin_run(
-    options: Train, config: ModelConfig, lines: Lines, folder: Path
+    options: Train, config: ModelConfig, sides: Sides, folder: Path, process: Process
 ) -> Translator:
     """An untrained translator, its vocabularies and configuration on disk."""
-    source, target = learn_vocabularies(options, lines)
-    folder.mkdir(parents=True, exist_ok=True)
-    source.save(folder / "source.json")
-    target.save(folder / "target.json")
-    with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(describe(config), indent=2), encoding="utf-8")
+    if process.rank or (folder / LAST).is_file():
+        source, target = load_vocabularies(folder)
+    else:
+        if options.tokenizer:
+            source = target = load_tokenizer(options.tokenizer)
+        else:
+            source, target = learn_vocabularies(options, sides)
+        write_setup(folder, config, source, target)
     torch.manual_seed(options.recipe.seed)
     return Translator(build_model(config, len(source), len(target)), source, target)
 
@@ -361,7 +485,8 @@ def begin_run(
 # %% notebooks/j_translation.ipynb#run-identity
 def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
-    chosen = ("data", "pair", "vocabulary", "tokens")
+    chosen = ["data", "pair", "vocabulary", "tokens"]
+    chosen += ["stream"] if options.stream else []
     return {"model": describe(config)} | {key: getattr(options, key) for key in chosen}
 
 
@@ -387,30 +512,42 @@ def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
     check_device(options.device)
     set_threads(options)
+    if options.data == "little":  # words stand apart in it; sacreBLEU would warn
+        logging.getLogger("sacrebleu").setLevel(logging.ERROR)
     name, folder = run_folder(options)
     config = chosen_model(options)
     check_free(options, folder)
-    lines, held_out = (
-        parallel_lines(options.data, options.pair, split)
-        for split in split_names(options.data)[:2]
-    )
-    translator = begin_run(options, config, lines, folder)
-    history = train(
-        translator.model,
-        batches_of(options, lines, translator),
-        options.recipe,
-        validation=batches_of(options, held_out, translator),
-        score=validation_score(options, held_out, translator),
-        folder=folder,
-        identity=run_identity(options, config),
-        device=options.device,
-        progress=not options.quiet,
-    )
+    finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
+    with processes(options.device) as process:
+        with process.first():  # what it learns and loads is there for the others
+            sides = training_sides(options)
+            held_out, unseen = (
+                parallel_lines(options.data, options.pair, split)
+                for split in split_names(options.data)[1:]
+            )
+            translator = begin_run(options, config, sides, folder, process)
+        history = train(
+            translator.model,
+            training_batches(options, sides, translator),
+            options.recipe,
+            validation=batches_of(options, held_out, translator),
+            score=validation_score(options, held_out, translator),
+            folder=folder,
+            identity=run_identity(options, config),
+            device=options.device,
+            progress=not options.quiet,
+        )
     if history.stopped == "interrupted":
-        print(f"go on with\n    {typed} --resume", file=sys.stderr)
+        if not process.rank:
+            print(f"go on with\n    {typed} --resume", file=sys.stderr)
         return 130
-    metrics, settings = measure(options, translator, history)
-    settings |= run_identity(options, config)
+    if process.rank:
+        return 0
+    if finished:  # by an earlier call; the loop has compared all settings with it
+        print(f"{folder}: finished already")
+        return 0
+    metrics, settings = measure(options, unseen, translator, history)
+    settings |= run_identity(options, config) | {"processes": process.size}
     path = write_record(
         name,
         kind="training",
@@ -442,11 +579,9 @@ def score_split(
 
 
 def measure(
-    options: Train, translator: Translator, history: History
+    options: Train, lines: Lines, translator: Translator, history: History
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics of a finished run, and what of its settings the scores depend on."""
-    test = split_names(options.data)[2]
-    lines = parallel_lines(options.data, options.pair, test)
+    """Metrics of a finished run on the test split, and the settings they depend on."""
     scores, signatures, _ = score_split(
         translator,
         lines,
@@ -462,12 +597,36 @@ def measure(
         "updates": last["update"],
         "tokens_per_second": last["tokens"] / last["seconds"],
     }, {
-        "split": test,
+        "split": split_names(options.data)[2],
         "beam": options.beam,
         "signatures": signatures,
         "device": options.device,
         "threads": torch.get_num_threads(),
     }
+
+
+# %% notebooks/j_translation.ipynb#shipped-model
+SHIPPED = "transformer-tiny-multi30k-en-de"
+
+
+def model_folders() -> list[Path]:
+    """Where models that come with the book may lie: in the checkout, in the package."""
+    package = Path(str(importlib.resources.files("annotated")))
+    return [root / "models" for root in (repository(), package) if root]
+
+
+def find_run(given: Path | None) -> Path:
+    """The folder of a run, by its path or its name; without one, the book's model."""
+    if given is not None:
+        named = RUNS / given
+        return named if named.is_dir() and not given.is_dir() else given
+    places = [folder / SHIPPED for folder in model_folders()]
+    if found := [place for place in places if (place / WEIGHTS).is_file()]:
+        return found[0]
+    raise DataError(
+        f"no {SHIPPED} in {' or '.join(map(str, model_folders()))}: this copy of the "
+        "book came without its model; give a run, which `annotated train` makes"
+    )
 
 
 # %% notebooks/j_translation.ipynb#translate-options
@@ -498,15 +657,15 @@ class Search:
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate lines of text with a trained run.
+    """Translate lines of text, with the book's English-German model or with a run.
 
-    annotated translate runs/first "The cat is on the mat ."
+    annotated translate "A dog runs on the beach."
     """
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
     text: tyro.conf.Positional[tuple[str, ...]] = ()
     """Sentences; from --input or from standard input if there are none."""
+    run: Path | None = None
+    """A run's folder or name, else the book's model transformer-tiny-multi30k-en-de."""
     input: Path | None = None
     """A file with one sentence a line, plain, .gz or .xz."""
     output: Path | None = None
@@ -521,7 +680,12 @@ def translate(options: Translate) -> int:
     """Run `annotated translate`."""
     if not 1 <= options.n_best <= options.search.beam:
         raise DataError(f"--n-best {options.n_best}: give 1 to {options.search.beam}")
-    translator = Translator.load(options.run, options.search.device)
+    if options.text and os.path.isfile(os.path.join(options.text[0], CONFIG)):
+        raise DataError(
+            f"{options.text[0]}: the folder of a run, not a sentence; write --run "
+            f"{options.text[0]}"
+        )
+    translator = Translator.load(find_run(options.run), options.search.device)
     if options.text:
         lines = list(options.text)
     elif options.input:
@@ -548,15 +712,15 @@ def translate(options: Translate) -> int:
 # %% notebooks/j_translation.ipynb#evaluate
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a trained run on a split of a corpus.
+    """Score the book's English-German model, or a run, on a split of a corpus.
 
     annotated evaluate runs/first --data multi30k --pair en-de --split test2016
     """
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    run: tyro.conf.Positional[Path | None] = None
+    """A run's folder or name, else the book's model transformer-tiny-multi30k-en-de."""
     data: str = "multi30k"
-    """multi30k, tatoeba, little, or a folder."""
+    """multi30k, tatoeba, little, wmt14, or a folder."""
     pair: str = "en-de"
     """Source and target language."""
     split: str | None = None
@@ -568,7 +732,7 @@ class Evaluate:
 
 def evaluate(options: Evaluate) -> int:
     """Run `annotated evaluate`."""
-    translator = Translator.load(options.run, options.search.device)
+    translator = Translator.load(find_run(options.run), options.search.device)
     split = options.split or split_names(options.data)[2]
     lines = parallel_lines(options.data, options.pair, split)
     language = languages(options.pair)[1]

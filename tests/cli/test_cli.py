@@ -333,7 +333,7 @@ def test_wrong_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option has an explanation and a default; every command an example."""
     pages = {}
-    for name in ("embed", "neighbors", "analogy"):
+    for name in ("embed", "neighbors", "analogy", "translate", "evaluate", "export"):
         with pytest.raises(SystemExit) as exit:
             main([name, "--help"])
         assert exit.value.code == 0
@@ -345,7 +345,8 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         text = " ".join(page.replace("│", " ").split()).partition(" --help ")[2]
         for option in re.split(" --(?=[a-z])", text)[1:]:
             words, default, _ = option.partition("(default:")
-            assert default or "quiet" in words or "resume" in words, option
+            free = default or "(required)" in words
+            assert free or "quiet" in words or "resume" in words, option
             assert len(words.split()) > 3, f"--{words} has no explanation"
 
 

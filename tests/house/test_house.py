@@ -156,8 +156,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return zipfile.ZipFile(built).namelist()
 
 
-def test_wheel_holds_packages_and_records(wheel: list[str]) -> None:
-    """An installed copy has every module and every record, and each once."""
+def test_wheel_holds_packages_records_and_model(wheel: list[str]) -> None:
+    """An installed copy has every module, every record and the model, each once."""
     sources = {
         str(path.relative_to(ROOT / "src"))
         for package in ("annotated", "tangle")
@@ -165,7 +165,8 @@ def test_wheel_holds_packages_and_records(wheel: list[str]) -> None:
     }
     records = {f"annotated/results/{p.name}" for p in ROOT.glob("results/*.json")}
     held = {name for name in wheel if ".dist-info/" not in name}
-    assert sources | records <= held
+    models = {f"annotated/{p.relative_to(ROOT)}" for p in ROOT.glob("models/*/*")}
+    assert sources | records | models <= held
     assert all(name.startswith(("annotated/", "tangle/")) for name in held)
     assert len(wheel) == len(set(wheel))
     (entry_points,) = [name for name in wheel if name.endswith("entry_points.txt")]

@@ -1,27 +1,40 @@
 """A run's folder: what train leaves, translate and evaluate find."""
 
+import functools
+import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from annotated import parallel, translation
 from annotated.cli import main
 from annotated.data import DataError
+from annotated.export import to_bf16
+from annotated.little_language import little_pairs
+from annotated.parallel import Batch, StreamedPairs, parallel_lines
 from annotated.records import read_record
 from annotated.subwords import Words
+from annotated.transformer import Config
 from annotated.translation import (
     PRESETS,
+    SHIPPED,
     Train,
     Translator,
     bleu_scores,
     build_model,
     chosen_model,
+    find_run,
     validation_score,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PAIRS = {
     "en": ["a dog runs", "a cat runs", "two dogs run", "the cat sleeps"] * 10,
@@ -96,22 +109,22 @@ def test_validation_scores_as_the_end_does(
 def test_translate_prints_a_line_for_a_line(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["translate", str(run), "a dog runs", "a cat", "--quiet"]) == 0
+    assert main(["translate", "a dog runs", "a cat", "--run", str(run), "--quiet"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2
     lines = tmp_path / "in.txt"
     lines.write_text("a dog runs\na cat\n", encoding="utf-8")
     out = tmp_path / "out.txt"
-    words = ["translate", str(run), "--input", str(lines), "--output", str(out)]
-    assert main([*words, "--quiet"]) == 0
+    words = ["translate", "--input", str(lines), "--output", str(out)]
+    assert main([*words, "--run", str(run), "--quiet"]) == 0
     assert out.read_text(encoding="utf-8").splitlines() == printed
 
 
 def test_n_best_is_sorted_and_scored(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["translate", str(run), "a dog runs", "--n-best", "3", "--beam", "4"]
-    assert main([*words, "--quiet"]) == 0
+    words = ["translate", "a dog runs", "--n-best", "3", "--beam", "4"]
+    assert main([*words, "--run", str(run), "--quiet"]) == 0
     lines = capsys.readouterr().out.splitlines()
     scores = [float(line.split("\t")[0]) for line in lines]
     assert len(scores) == 3 and scores == sorted(scores, reverse=True)
@@ -168,24 +181,39 @@ def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None
     ("words", "says"),
     [
         ("train attention --preset lstm", "bahdanau"),
-        ("train seq2seq --d-hidden 0", "--d-hidden 0"),
+        ("train seq2seq --d-hidden 0", "--d-hidden is 0"),
+        ("train transformer --dropout 1", "--dropout is 1"),
+        ("train transformer --d-hidden 8", "no recurrent layer"),
+        ("train transformer --data little --pair en-fr --stream", "--stream: little"),
+        ("train transformer --data wmt14 --vocabulary-lines 0", "wmt14/train.en"),
         ("train seq2seq --name My_Run", "small letters"),
         ("train seq2seq --threads 0 --quiet", "--threads 0"),
-        ("translate no-such-run hello", "config.json"),
+        ("translate hello --run no-such-run", "config.json"),
         ("evaluate no-such-run", "config.json"),
     ],
 )
-def test_bad_options(words: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options(
+    words: str,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANNOTATED_DATA", str(tmp_path))
+    monkeypatch.setenv("ANNOTATED_CACHE", str(tmp_path))
     assert main(words.split()) == 2
     assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("family", "preset"), [(f, p) for f, some in PRESETS.items() for p in some]
 )
 def test_every_preset_makes_a_model(family: str, preset: str) -> None:
-    config = chosen_model(Train(family, preset=preset, d_hidden=8))  # type: ignore[arg-type]
-    model = build_model(config, 20, 30)
+    config = chosen_model(Train(family, preset=preset))  # type: ignore[arg-type]
+    with torch.device("meta"):
+        model = build_model(config, 20, 30)
     assert model.output.out_features == 30
 
 
@@ -197,7 +225,7 @@ def test_json_config_reads_back(run: Path) -> None:
 def test_standard_input(run: Path) -> None:
     program = "import sys; from annotated.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", program, "translate", str(run), "--quiet"],
+        [sys.executable, "-c", program, "translate", "--run", str(run), "--quiet"],
         input="a dog runs\na cat runs\n",
         capture_output=True,
         text=True,
@@ -214,3 +242,217 @@ def test_cuda_translates_as_the_cpu(run: Path) -> None:
     lines, quiet = PAIRS["en"][:4], {"progress": False}
     there = Translator.load(run, "cuda").translate(lines, device="cuda", **quiet)
     assert there == Translator.load(run).translate(lines, **quiet)
+
+
+def test_a_finished_run_is_not_measured_again(
+    run: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    assert main(command(corpus, run, "--resume")) == 0
+    assert capsys.readouterr().out == f"{run}: finished already\n"
+    assert {p.name: p.read_bytes() for p in run.iterdir()} == before
+
+
+# The model that comes with the book
+
+
+@pytest.fixture(scope="module")
+def small(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a Transformer, which has one vocabulary for both sides."""
+    out = tmp_path_factory.mktemp("runs") / "small"
+    words = f"train transformer --data {corpus} --pair en-de --out {out} --name small"
+    words += " --updates 3 --warmup 1 --vocabulary 300 --tokens 200 --beam 1"
+    words += " --threads 1 --quiet"
+    assert main(words.split()) == 0
+    return out
+
+
+@pytest.fixture
+def shipped(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the book that brings this model along."""
+    folder = tmp_path / "models" / SHIPPED
+    to_bf16(small, folder)
+    monkeypatch.setattr(
+        translation, "model_folders", lambda: [Path("nowhere"), folder.parent]
+    )
+    return folder
+
+
+def test_one_vocabulary_for_both_sides_is_written_once(small: Path, run: Path) -> None:
+    assert not (small / "target.json").exists() and (run / "target.json").exists()
+    translator = Translator.load(small)
+    assert translator.source is translator.target
+
+
+def test_a_run_that_has_both_vocabularies_loads(small: Path, tmp_path: Path) -> None:
+    for path in small.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "target.json").write_bytes((small / "source.json").read_bytes())
+    one, other = (Translator.load(folder) for folder in (small, tmp_path))
+    lines, quiet = PAIRS["en"][:4], {"progress": False}
+    assert one.translate(lines, **quiet) == other.translate(lines, **quiet)
+
+
+def test_without_a_run_the_shipped_model_answers(
+    shipped: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["translate", "a dog runs", "--quiet"]) == 0
+    alone = capsys.readouterr().out
+    named = ["translate", "a dog runs", "--run", str(shipped), "--quiet"]
+    assert main(named) == 0
+    assert capsys.readouterr().out == alone
+    assert main(["evaluate", "--data", str(corpus), "--beam", "1", "--quiet"]) == 0
+    assert "bleu_cased" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["translate hello", "evaluate", "export --out new"])
+def test_a_copy_without_the_model_says_so(
+    words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation, "model_folders", lambda: [Path("nowhere")])
+    assert main(words.split()) == 2
+    message = capsys.readouterr().err
+    assert SHIPPED in message and "annotated train" in message
+
+
+def test_a_folder_where_a_sentence_should_be(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["translate", str(run), "hello"]) == 2
+    assert f"--run {run}" in capsys.readouterr().err
+
+
+def test_a_run_by_its_name(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    assert main(["translate", "a dog runs", "--run", "mine", "--quiet"]) == 0
+
+
+@pytest.mark.skipif(
+    not (ROOT / "models" / SHIPPED).is_dir(), reason="this copy has no model yet"
+)
+def test_the_model_in_the_repository() -> None:
+    """Small enough for a repository, and found; what it says is German."""
+    folder = find_run(None)
+    assert folder == ROOT / "models" / SHIPPED
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 8e6
+    (said,) = Translator.load(folder).translate(["A dog runs."], progress=False)
+    assert "Hund" in said
+
+
+# Text that does not fit
+
+
+def wmt14(folder: Path) -> Path:
+    """A small stand-in for WMT14, with the holes that text from the web has."""
+    rows = little_pairs(600, seed=2, max_depth=1)
+    sides = {"en": [row.source for row in rows], "de": [row.target for row in rows]}
+    (folder / "wmt14").mkdir()
+    for language, lines in sides.items():
+        holes = ["", "word " * 1500] if language == "de" else ["x", "y"]
+        splits = {"newstest2013": lines[:8], "newstest2014": lines[8:16]}
+        for split, some in (splits | {"train": lines + holes}).items():
+            path = folder / "wmt14" / f"{split}.{language}.gz"
+            path.write_bytes(gzip.compress("\n".join([*some, ""]).encode()))
+    return folder
+
+
+def streaming(out: Path, updates: int, *more: str) -> list[str]:
+    words = f"train transformer --data wmt14 --pair en-de --updates {updates}"
+    words += f" --out {out} --name wmt --vocabulary 300 --vocabulary-lines 200"
+    words += " --tokens 200 --warmup 10 --beam 1 --threads 1 --quiet --preset mini"
+    return [*words.split(), *more]
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in as the data folder, a model to match, and pools of 100 pairs."""
+    monkeypatch.setenv("ANNOTATED_DATA", str(wmt14(tmp_path)))
+    monkeypatch.setitem(PRESETS["transformer"], "mini", Config(1, 16, 32, 2))
+    pools = functools.partial(StreamedPairs, pool=100)
+    monkeypatch.setattr(translation, "StreamedPairs", pools)
+    # French stands in for German.
+    monkeypatch.setattr(parallel, "check_language", lambda *_: None)
+    return tmp_path
+
+
+def test_wmt14_is_streamed(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred updates over several pools; the training split is never a list."""
+    splits = []
+
+    def read(data: str, pair: str, split: str) -> tuple[list[str], list[str]]:
+        splits.append(split)
+        return parallel_lines(data, pair, split)
+
+    monkeypatch.setattr(translation, "parallel_lines", read)
+    assert main(streaming(web / "run", 100)) == 0
+    assert splits == ["newstest2013", "newstest2014"]
+    record = read_record(web / "run" / "wmt.json")
+    assert record["metrics"]["updates"] == 100
+    assert record["config"]["split"] == "newstest2014"
+    assert not (web / "run" / "target.json").exists()
+
+
+def test_a_stream_goes_on_in_its_middle(
+    web: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in the second pool; then the same weights as without."""
+    assert main(streaming(web / "whole", 60)) == 0
+    batches, once = parallel.StreamedPairs.epoch, []
+
+    def pressed(self: StreamedPairs, *place: int, **more: int) -> Iterator[Batch]:
+        for number, batch in enumerate(batches(self, *place, **more)):
+            if number == 30 and not once:
+                once.append(self.place[0])
+                signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(parallel.StreamedPairs, "epoch", pressed)
+    assert main(streaming(web / "cut", 60)) == 130
+    assert once[0] >= 1
+    before = (web / "cut" / "source.json").stat().st_mtime_ns
+    assert main(streaming(web / "cut", 60, "--resume")) == 0
+    assert (web / "cut" / "source.json").stat().st_mtime_ns == before
+    whole, cut = (Translator.load(web / name).model for name in ("whole", "cut"))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, cut.state_dict()[name]), name
+
+
+def test_any_folder_can_be_streamed_with_a_given_vocabulary(
+    corpus: Path, small: Path, tmp_path: Path
+) -> None:
+    words = f"train transformer --data {corpus} --stream --out {tmp_path / 'run'}"
+    words += f" --tokenizer {small / 'source.json'} --name given --updates 2"
+    words += " --tokens 200 --beam 1 --threads 1 --quiet"
+    assert main(words.split()) == 0
+    given = (small / "source.json").read_bytes()
+    assert (tmp_path / "run" / "source.json").read_bytes() == given
+    record = read_record(tmp_path / "run" / "given.json")
+    assert record["config"]["stream"] is True
+
+
+def test_a_missing_test_split_is_told_before_training(
+    web: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (web / "wmt14" / "newstest2014.de.gz").unlink()
+    assert main(streaming(web / "run", 100)) == 2
+    assert "wmt14/newstest2014.de" in capsys.readouterr().err
+    assert not (web / "run").exists()
+
+
+def test_resuming_with_another_model_changes_nothing(
+    small: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p.name: p.read_bytes() for p in small.iterdir()}
+    words = f"train transformer --data {corpus} --pair en-de --out {small} --name small"
+    words += " --updates 3 --warmup 1 --tokens 200 --beam 1 --threads 1 --quiet"
+    words += " --preset small --vocabulary 280 --resume"
+    assert main(words.split()) == 2
+    assert "d_model" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in small.iterdir()} == before
