@@ -43,13 +43,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
+from asked import ask
 
 from annotated.attention import Bahdanau, Config
 from annotated.data import DataError, replacing
 from annotated.decoding import beam_search, corpus_bleu, search_all
 from annotated.parallel import Batch, Batches, parallel_lines
-from annotated.records import markdown_table, read_record, repository, write_record
+from annotated.records import markdown_table, read_record, write_record
 from annotated.subwords import END, Subwords
 from annotated.training import Recipe, train
 
@@ -517,25 +517,5 @@ def options() -> list[str]:
     return kept
 
 
-def main() -> int:
-    """Measure, report, and end problems with a sentence."""
-    settings = tyro.cli(Settings, description=__doc__)
-    root = repository() or Path.cwd()
-    settings = dataclasses.replace(
-        settings,
-        scratch=root / settings.scratch,
-        joeynmt_python=root / settings.joeynmt_python,
-    )
-    try:
-        report(settings)
-    except DataError as error:
-        print(f"benchmark: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ask(Settings, report, __doc__))

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
+from asked import ask
 from torch import Tensor
 
 from annotated.data import (
@@ -45,7 +45,7 @@ from annotated.data import (
     replacing,
     wordsim_path,
 )
-from annotated.records import markdown_table, read_record, repository, write_record
+from annotated.records import markdown_table, read_record, write_record
 from annotated.word2vec import (
     Config,
     Vectors,
@@ -354,24 +354,13 @@ def report(settings: Settings, found: dict[Job, dict[str, float]]) -> None:
     print(f"Record: {path}")
 
 
-def main() -> int:
-    """Measure, report, and end problems with a sentence."""
-    settings = tyro.cli(Settings, description=__doc__)
+def main(settings: Settings) -> None:
+    """Measure and report, where there is something to measure on."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         print("skipped: torch sees no CUDA device here")
-        return 0
-    root = repository() or Path.cwd()
-    settings = dataclasses.replace(settings, scratch=root / settings.scratch)
-    try:
+    else:
         report(settings, results(prepare(settings), settings.resume))
-    except DataError as error:
-        print(f"benchmark: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {GO_ON}", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ask(Settings, main, __doc__, GO_ON))
