@@ -82,6 +82,7 @@ STAYING = """stay = torch.arange(width, device=rows.device).clamp(max=beam - 1)
     live.state = take(live.state, rows[:, None] * beam + stay)
     live.past = take(live.past, index)"""
 SCALE = " / math.sqrt(query.shape[-1])"
+HIDDEN = "visible.to(score).log()"
 ROOT_D = " * math.sqrt(self.config.d_model)"
 RATE = "self.dropout if self.training else 0.0"
 SMOOTHED = "smoothing / log_p.shape[1] * log_p.sum()"
@@ -111,7 +112,7 @@ MUTANTS = [
         "real_words(lengths, source.shape[1])",
         "torch.ones_like(source, dtype=torch.bool)",
     ),
-    Mutant(6, "hidden scores are -1e9", "-math.inf", "-1e9"),
+    Mutant(6, "hidden scores are -1e9", HIDDEN, "(visible.to(score) - 1) * 1e9"),
     Mutant(7, "causal mask off by one", ".tril()", ".tril(1)"),
     Mutant(7, "no causal mask", "is_causal=True", "is_causal=False"),
     Mutant(

@@ -142,7 +142,7 @@ def dropout(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
         return F.dropout(x, p)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     draw = bits.view(torch.int16)[: x.numel()].view(x.shape)
-    return (x * (draw >= round(p * 2**16) - 2**15)).mul_(1 / (1 - p))
+    return x * (draw >= round(p * 2**16) - 2**15).to(x).mul_(1 / (1 - p))
 
 
 class Dropout(nn.Dropout):
@@ -270,7 +270,7 @@ def batch_loss(
     """Loss and negative log-likelihood of a batch, summed over its real tokens."""
     device = batch.target_out.device.type
     low = precision == "bf16"
-    with torch.autocast(device, torch.bfloat16, enabled=low and device != "cpu"):
+    with torch.autocast(device, torch.bfloat16, enabled=low):
         features = model.features(batch)
     real = batch.target_out != PAD
     return linear_cross_entropy(

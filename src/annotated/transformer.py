@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from annotated.attention import real_words
 from annotated.parallel import Batch
 from annotated.seq2seq import check_sizes
-from annotated.training import Dropout
+from annotated.training import Dropout, dropout
 
 __all__ = [
     "PRESETS", "Config", "DecoderLayer", "EncoderLayer", "FeedForward",
@@ -30,22 +30,23 @@ def attend(
     key: Float[Tensor, "*batch k d_head"],
     value: Float[Tensor, "*batch k d_value"],
     visible: Bool[Tensor, "*#batch #q k"] | None = None,
-    dropout: float = 0.0,
+    p: float = 0.0,
 ) -> tuple[Float[Tensor, "*batch q d_value"], Float[Tensor, "*batch q k"]]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1).
 
     Each query takes a weighted mean of the values; the weights are a softmax over the
-    keys that it may see. A query that may see no key has weights of NaN.
+    keys that it may see. A query that may see no key has weights of NaN. ``p`` is the
+    share of the weights that dropout sets to zero.
 
     >>> query, value = torch.tensor([[1.0, 0.0]]), torch.tensor([[4.0], [0.0]])
     >>> attend(query, torch.eye(2), value)[0]
     tensor([[2.6790]])
     """
-    score = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    score = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
     if visible is not None:
-        score = score.masked_fill(~visible, -math.inf)
+        score = score + visible.to(score).log()
     weight = score.softmax(-1)
-    return F.dropout(weight, dropout) @ value, weight
+    return dropout(weight, p) @ value, weight
 
 
 # %% notebooks/04_transformer.ipynb#causal
@@ -98,13 +99,13 @@ class MultiHeadAttention(nn.Module):
         """What the words of x find in memory; the weights too, if asked for."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = memory.unbind(1)
-        dropout = self.dropout if self.training else 0.0
-        if weights:
+        p = self.dropout if self.training else 0.0
+        if weights or (p and x.device.type == "cpu"):
             seen = causal(x.shape[1], x.device) if is_causal else visible
-            mixed, weight = attend(query, key, value, seen, dropout)
+            mixed, weight = attend(query, key, value, seen, p)
         else:
             fast, weight = F.scaled_dot_product_attention, None
-            mixed = fast(query, key, value, visible, dropout, is_causal)
+            mixed = fast(query, key, value, visible, p, is_causal)
         return self.output(mixed.transpose(1, 2).flatten(2)), weight
 
 

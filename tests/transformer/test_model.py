@@ -198,7 +198,7 @@ def test_dropout_keeps_the_mean() -> None:
     query, key, value = torch.randn(3, 1, 4, 8)
     wanted = attend(query, key, value)[0]
     many = [x.expand(4000, 4, 8) for x in (query, key, value)]
-    found = attend(*many, dropout=0.3)[0].mean(0, keepdim=True)
+    found = attend(*many, p=0.3)[0].mean(0, keepdim=True)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.06)
 
 
