@@ -41,6 +41,7 @@ def stepped() -> Callable[..., tuple[Tensor, Tensor]]:
     def walk(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         memory = model.encode(batch.source, batch.source_lengths)
         state, logits, weights = model.start(memory), [], []
+        state["attention"] = torch.zeros(len(batch.source), 1, batch.source.shape[1])
         for token in batch.target_in.split(1, dim=1):
             out, state = model.step(token, state, memory)
             logits.append(out)

@@ -70,15 +70,15 @@ class Hypothesis(NamedTuple):
 @contextmanager
 def resting(model: StepModel) -> Iterator[None]:
     """Search without dropout or gradients; leave the model in the mode it was in."""
-    training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
+    busy = model if isinstance(model, nn.Module) and model.training else None
+    if busy is not None:
+        busy.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        if isinstance(model, nn.Module):
-            model.train(training)
+        if busy is not None:
+            busy.train()
 
 
 # %% notebooks/c_decoding.ipynb#length-limit
@@ -158,10 +158,12 @@ def begin(
         "ids": torch.full((batch, 1, 1), START, device=device),
         "total": torch.zeros(batch, 1, device=device),
     }
-    if attention:
-        past["attention"] = torch.zeros(batch, 1, 0, source.shape[1], device=device)
     memory = model.encode(source, lengths)
-    return Live(notes, memory, model.start(memory), past)
+    state = model.start(memory)
+    if attention:
+        state["attention"] = torch.zeros(batch, 1, source.shape[1], device=device)
+        past["attention"] = state["attention"][:, :, None][:, :, :0]
+    return Live(notes, memory, state, past)
 
 
 # %% notebooks/c_decoding.ipynb#forward
@@ -169,16 +171,17 @@ def forward(
     model: StepModel, live: Live
 ) -> tuple[Float[Tensor, "batch beam vocab"], Float[Tensor, "batch beam"]]:
     """Make one step: the logits, and the logarithm of the sum of their exponentials."""
-    token = live.past["ids"][..., -1]
+    token, asked = live.past["ids"][..., -1], live.state.get("attention")
     logits, live.state = model.step(token, live.state, live.memory)
     logits = logits.float()
     mass = logits.logsumexp(-1)
     if not mass.isfinite().all():
         raise ValueError(f"the model's logits are not finite at word {live.steps}")
     if "attention" in live.past:
-        if "attention" not in live.state:
+        found = live.state.get("attention")
+        if found is None or found is asked:
             raise ValueError("attention: this model keeps none in its state")
-        seen = live.past["attention"], live.state["attention"][:, :, None]
+        seen = live.past["attention"], found[:, :, None]
         live.past["attention"] = torch.cat(seen, dim=2)
     return logits, mass
 
@@ -203,20 +206,24 @@ def advance(
     word: Int64[Tensor, "batch best"],
     total: Float[Tensor, "batch best"],
 ) -> None:
-    """Go on with the candidates whose total is finite, the best of them first."""
+    """Go on with the candidates whose total is finite, the best of them first.
+
+    Where each sentence has one path and none has ended, nothing moves.
+    """
     beam = live.past["ids"].shape[1]
-    rows = total.amax(1).isfinite().nonzero()[:, 0]
-    if len(rows) < len(live):
-        live.notes, live.memory = (
-            {name: x.index_select(0, rows) for name, x in group.items()}
-            for group in (live.notes, live.memory)
-        )
-    total = total[rows]
-    width = int(total.isfinite().sum(1).max()) if len(rows) else 0
-    total, order = total.topk(width, dim=1)
-    parent, word = parent[rows].gather(1, order), word[rows].gather(1, order)
-    index = rows[:, None] * beam + parent
-    live.state, live.past = take(live.state, index), take(live.past, index)
+    if beam > 1 or total.shape[1] > 1 or not total.isfinite().all():
+        rows = total.amax(1).isfinite().nonzero()[:, 0]
+        if len(rows) < len(live):
+            live.notes, live.memory = (
+                {name: x.index_select(0, rows) for name, x in group.items()}
+                for group in (live.notes, live.memory)
+            )
+        total = total[rows]
+        width = int(total.isfinite().sum(1).max()) if len(rows) else 0
+        total, order = total.topk(width, dim=1)
+        parent, word = parent[rows].gather(1, order), word[rows].gather(1, order)
+        index = rows[:, None] * beam + parent
+        live.state, live.past = take(live.state, index), take(live.past, index)
     live.past["ids"] = torch.cat([live.past["ids"], word[..., None]], dim=2)
     live.past["total"] = total
 
@@ -231,6 +238,8 @@ def collect(
     score: Float[Tensor, "batch best"],
 ) -> None:
     """Write down the candidates that have ended, each with its sentence."""
+    if not ended.any():
+        return
     row, column = ended.nonzero(as_tuple=True)
     before = parent[row, column]
     places, lengths = live.notes["sentence"][row], live.notes["length"][row].tolist()
@@ -263,17 +272,18 @@ def walk(
     ``choose`` takes ``(batch, beam, vocab)`` and gives ``(batch, beam)``.
     """
     answers: list[list[Hypothesis]] = [[] for _ in range(len(live))]
+    never = torch.tensor([PAD, START], device=live.past["ids"].device)
     while len(live):
         logits, mass = forward(model, live)
         columns = torch.arange(logits.shape[1], device=logits.device)
+        before = live.past["total"] - mass
         if live.steps == 1:
             columns = columns.expand(paths)
+            logits, before = logits[:, columns], before[:, columns]
         parent = columns.expand(len(live), -1)
-        logits = logits[:, columns]
-        logits[..., [PAD, START]] = -math.inf
+        logits = logits.index_fill(2, never, -math.inf)
         word = choose(logits).masked_fill(live.last[:, None], END)
-        gain = logits.gather(2, word[..., None])[..., 0] - mass[:, columns]
-        total = live.past["total"][:, columns] + gain
+        total = before + logits.gather(2, word[..., None])[..., 0]
         ended = (word == END) & total.isfinite()
         collect(answers, live, ended, parent, total, total)
         advance(live, parent, word, total.masked_fill(ended, -math.inf))

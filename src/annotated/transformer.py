@@ -34,9 +34,8 @@ def attend(
 ) -> tuple[Float[Tensor, "*batch q d_value"], Float[Tensor, "*batch q k"]]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1).
 
-    Each query takes a weighted mean of the values; the weights are a softmax over the
-    keys that it may see. A query that may see no key has weights of NaN. ``p`` is the
-    share of the weights that dropout sets to zero.
+    A weighted mean of the values for each query. The weights are a softmax over the
+    keys that it may see, NaN if there is none; dropout takes a share ``p`` of them.
 
     >>> query, value = torch.tensor([[1.0, 0.0]]), torch.tensor([[4.0], [0.0]])
     >>> attend(query, torch.eye(2), value)[0]
@@ -258,14 +257,14 @@ class DecoderLayer(EncoderLayer):
         return self.after_feed_forward.add(x, self.feed_forward(y)), weight
 
     def step(
-        self, x: Stream, past: Past, memory: KeyValue, visible: Visible
+        self, x: Stream, past: Past, memory: KeyValue, visible: Visible, weights: bool
     ) -> tuple[Stream, Tensor, Weight | None]:
         """One word of each hypothesis: the stream, the past with it, the weights."""
         y = self.after_own.read(x).flatten(0, 1)[:, None]
         now = self.own.remember(y).unflatten(0, x.shape[:2])
         past = torch.cat([past, now], dim=-2)
         x = self.after_own.add(x, self.own(y, past.flatten(0, 1))[0].view_as(x))
-        x, weight = self.rest(x, memory, visible, weights=True)
+        x, weight = self.rest(x, memory, visible, weights)
         return x, past, weight
 
 
@@ -340,11 +339,11 @@ class Transformer(Reader):
         return {f"past.{i}": nothing for i in range(self.config.layers)}
 
     def step(self, token: Ids, state: State, memory: State) -> tuple[Logits, State]:
-        """Logits of the next word; the past with this word, and its mean attention."""
-        first, visible, now = state["past.0"].shape[-2], memory["visible"], {}
+        """Logits of the next word, the past with this word; weights, if asked for."""
+        first, now = state["past.0"].shape[-2], {}
         x = self.embed(token.flatten(0, 1)[:, None], first).view(*token.shape, -1)
         for i, layer in enumerate(self.decoder):
-            past, source = state[f"past.{i}"], memory[f"source.{i}"]
-            x, now[f"past.{i}"], weight = layer.step(x, past, source, visible)
-        now["attention"] = weight.mean(1)  # of the last layer's heads
+            seen = memory[f"source.{i}"], memory["visible"], "attention" in state
+            x, now[f"past.{i}"], weight = layer.step(x, state[f"past.{i}"], *seen)
+        now |= {} if weight is None else {"attention": weight.mean(1)}  # last layer's
         return self.output(self.decoder_norm(x)), now
