@@ -84,7 +84,7 @@ STAYING = """stay = torch.arange(width, device=rows.device).clamp(max=beam - 1)
 SCALE = " / math.sqrt(query.shape[-1])"
 HIDDEN = "visible.to(score).log()"
 ROOT_D = " * math.sqrt(self.config.d_model)"
-RATE = "self.dropout if self.training else 0.0"
+RATE = "p = self.dropout * self.training"
 SMOOTHED = "smoothing / log_p.shape[1] * log_p.sum()"
 
 MUTANTS = [
@@ -124,8 +124,8 @@ MUTANTS = [
     Mutant(
         8,
         "unbiased deviation, eps outside the root",
-        "nn.LayerNorm(d_model), Dropout",
-        "Unbiased(d_model), Dropout",
+        "nn.LayerNorm(d_model), dropout",
+        "Unbiased(d_model), dropout",
         appended=UNBIASED,
     ),
     Mutant(9, "xor for a power", "10000 **", "10000 ^"),
@@ -154,8 +154,8 @@ MUTANTS = [
         'nn.LayerNorm(d) if config.norm == "pre" else nn.Identity()',
         "nn.Identity()",
     ),
-    Mutant(15, "no dropout in attention", RATE, "0.0"),
-    Mutant(15, "dropout in attention at decoding too", RATE, "self.dropout"),
+    Mutant(15, "no dropout in attention", RATE, "p = 0.0"),
+    Mutant(15, "dropout in attention at decoding too", RATE, "p = self.dropout"),
     Mutant(
         16,
         "smoothing spread over V - 2",

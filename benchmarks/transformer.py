@@ -10,9 +10,10 @@ sublayer), smooth by 0.1, clip and use torch's fused Adam. Counted are target wo
 second, END among them and padding not, through forward, backward, clipping and step;
 the making of batches is not.
 
-What differs: ours multiplies by the vocabulary in bfloat16, in chunks and for real
-words only (`batch_loss` with "bf16"); `ours_fp32` does the same in float32. The others
-compute all logits and leave padding out of the loss. `nn.Transformer` has one LayerNorm
+What differs: ours rounds the inputs of its matrix products to bfloat16 (autocast, as
+`annotated train transformer` does), and makes logits in chunks and for real words only;
+`ours_fp32` does the same in float32. The others are float32 throughout, compute all
+logits and leave padding out of the loss. `nn.Transformer` has one LayerNorm
 more at the end of each stack. JoeyNMT counts how many words it got right, and smooths
 over two words fewer. All get glibc's memory kept, as our training asks; for JoeyNMT
 that and the fused Adam are gifts.

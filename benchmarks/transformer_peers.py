@@ -161,7 +161,7 @@ def settle(device: str) -> None:
 
 
 def our_learner(config: Config, vocab: int, precision: str) -> Learner:
-    """Ours; with bf16 the product with the vocabulary has that precision on a CPU."""
+    """Ours; with bf16 the products take inputs of that precision."""
     torch.manual_seed(0)
     model = Transformer(config, vocab)
 

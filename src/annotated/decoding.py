@@ -74,7 +74,7 @@ def resting(model: StepModel) -> Iterator[None]:
     if busy is not None:
         busy.eval()
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             yield
     finally:
         if busy is not None:
@@ -167,15 +167,12 @@ def begin(
 
 
 # %% notebooks/c_decoding.ipynb#forward
-def forward(
-    model: StepModel, live: Live
-) -> tuple[Float[Tensor, "batch beam vocab"], Float[Tensor, "batch beam"]]:
-    """Make one step: the logits, and the logarithm of the sum of their exponentials."""
+def forward(model: StepModel, live: Live) -> Float[Tensor, "batch beam vocab"]:
+    """Make one step: the log-probabilities of the next word."""
     token, asked = live.past["ids"][..., -1], live.state.get("attention")
     logits, live.state = model.step(token, live.state, live.memory)
-    logits = logits.float()
-    mass = logits.logsumexp(-1)
-    if not mass.isfinite().all():
+    log_p = logits.log_softmax(-1, dtype=torch.float32)
+    if log_p[..., END].isnan().any():  # then the whole row is
         raise ValueError(f"the model's logits are not finite at word {live.steps}")
     if "attention" in live.past:
         found = live.state.get("attention")
@@ -183,7 +180,7 @@ def forward(
             raise ValueError("attention: this model keeps none in its state")
         seen = live.past["attention"], found[:, :, None]
         live.past["attention"] = torch.cat(seen, dim=2)
-    return logits, mass
+    return log_p
 
 
 # %% notebooks/c_decoding.ipynb#take
@@ -267,23 +264,22 @@ Choice = Callable[[Tensor], Tensor]
 def walk(
     model: StepModel, live: Live, choose: Choice, paths: int
 ) -> list[list[Hypothesis]]:
-    """Follow ``paths`` paths for each sentence; ``choose`` picks words by their logits.
+    """Follow ``paths`` paths a sentence; ``choose`` picks words by log-probability.
 
     ``choose`` takes ``(batch, beam, vocab)`` and gives ``(batch, beam)``.
     """
     answers: list[list[Hypothesis]] = [[] for _ in range(len(live))]
     never = torch.tensor([PAD, START], device=live.past["ids"].device)
     while len(live):
-        logits, mass = forward(model, live)
-        columns = torch.arange(logits.shape[1], device=logits.device)
-        before = live.past["total"] - mass
+        log_p, total = forward(model, live), live.past["total"]
+        columns = torch.arange(log_p.shape[1], device=log_p.device)
         if live.steps == 1:
             columns = columns.expand(paths)
-            logits, before = logits[:, columns], before[:, columns]
+            log_p, total = log_p[:, columns], total[:, columns]
         parent = columns.expand(len(live), -1)
-        logits = logits.index_fill(2, never, -math.inf)
-        word = choose(logits).masked_fill(live.last[:, None], END)
-        total = before + logits.gather(2, word[..., None])[..., 0]
+        log_p = log_p.index_fill(2, never, -math.inf)
+        word = choose(log_p).masked_fill(live.last[:, None], END)
+        total = total + log_p.gather(2, word[..., None])[..., 0]
         ended = (word == END) & total.isfinite()
         collect(answers, live, ended, parent, total, total)
         advance(live, parent, word, total.masked_fill(ended, -math.inf))
@@ -306,7 +302,7 @@ def greedy(
     """
     with resting(model):
         live = begin(model, source, lengths, max_length, attention)
-        return walk(model, live, lambda logits: logits.argmax(-1), paths=1)
+        return walk(model, live, lambda log_p: log_p.argmax(-1), paths=1)
 
 
 # %% notebooks/c_decoding.ipynb#largest
@@ -335,24 +331,21 @@ def largest(
 
 # %% notebooks/c_decoding.ipynb#candidates
 def candidates(
-    logits: Float[Tensor, "batch beam vocab"],
-    mass: Float[Tensor, "batch beam"],
-    live: Live,
-    beam: int,
+    log_p: Float[Tensor, "batch beam vocab"], live: Live, beam: int
 ) -> tuple[
     Float[Tensor, "batch best"],
     Int64[Tensor, "batch best"],
     Int64[Tensor, "batch best"],
 ]:
     """The best continuations of each sentence: total, parent and word, best first."""
-    values, words = largest(logits, beam + 2)  # two more, should PAD and START be there
+    values, words = largest(log_p, beam + 2)  # two more, should PAD and START be there
     values = values.masked_fill((words == PAD) | (words == START), -math.inf)
     last = live.last[:, None, None]
     if last.any():
         end = torch.full_like(values, -math.inf)
-        end[..., 0] = logits[..., END]
+        end[..., 0] = log_p[..., END]
         values, words = torch.where(last, end, values), words.masked_fill(last, END)
-    values = values + (live.past["total"] - mass)[..., None]
+    values = values + live.past["total"][..., None]
     many = values.flatten(1)
     total, place = many.topk(min(beam, many.shape[1]), dim=1)
     parent = place.div(words.shape[2], rounding_mode="floor")
@@ -421,8 +414,7 @@ def widen(
     room = torch.full_like(live.notes["sentence"], beam)
     best = torch.full((len(live), n_best), -math.inf, device=room.device)
     while len(live):
-        logits, mass = forward(model, live)
-        total, parent, word = candidates(logits, mass, live, beam)
+        total, parent, word = candidates(forward(model, live), live, beam)
         here = live.notes["sentence"]
         rank = torch.arange(total.shape[1], device=room.device)
         total = total.masked_fill(rank >= room[here, None], -math.inf)

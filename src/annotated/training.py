@@ -36,8 +36,8 @@ from annotated.parallel import Batch
 from annotated.subwords import PAD
 
 __all__ = [
-    "BatchSource", "Dropout", "History", "Process", "Recipe", "Schedule",
-    "TrainingError", "batch_loss", "copied", "dropout", "evaluate", "keep_memory",
+    "BatchSource", "History", "Process", "Recipe", "Schedule", "TrainingError",
+    "batch_loss", "copied", "dropout", "evaluate", "keep_memory",
     "linear_cross_entropy", "load_weights", "mean_weights", "processes", "put",
     "read_metrics", "schedule", "train",
 ]
@@ -143,14 +143,6 @@ def dropout(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     draw = bits.view(torch.int16)[: x.numel()].view(x.shape)
     return x * (draw >= round(p * 2**16) - 2**15).to(x).mul_(1 / (1 - p))
-
-
-class Dropout(nn.Dropout):
-    """`nn.Dropout` by `dropout`: on a CPU it draws a quarter of the random bits."""
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """In training zeros and scaled numbers; else x as it is."""
-        return dropout(x, self.p) if self.training else x
 
 
 # %% notebooks/b_training.ipynb#schedule

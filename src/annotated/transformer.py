@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from annotated.attention import real_words
 from annotated.parallel import Batch
 from annotated.seq2seq import check_sizes
-from annotated.training import Dropout, dropout
+from annotated.training import dropout
 
 __all__ = [
     "PRESETS", "Config", "DecoderLayer", "EncoderLayer", "FeedForward",
@@ -98,7 +98,7 @@ class MultiHeadAttention(nn.Module):
         """What the words of x find in memory; the weights too, if asked for."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = memory.unbind(1)
-        p = self.dropout if self.training else 0.0
+        p = self.dropout * self.training
         if weights or (p and x.device.type == "cpu"):
             seen = causal(x.shape[1], x.device) if is_causal else visible
             mixed, weight = attend(query, key, value, seen, p)
@@ -186,10 +186,10 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        return self.outer(self.dropout(F.relu(self.inner(x))))
+        return self.outer(dropout(F.relu(self.inner(x)), self.dropout * self.training))
 
 
 # %% notebooks/04_transformer.ipynb#residual
@@ -202,14 +202,14 @@ class Residual(nn.Module):
 
     def __init__(self, d_model: int, dropout: float, norm: str) -> None:
         super().__init__()
-        self.norm, self.dropout = nn.LayerNorm(d_model), Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(d_model), dropout
         self.pre = norm == "pre"
 
     def read(self, x: Stream) -> Stream:
         return self.norm(x) if self.pre else x
 
     def add(self, x: Stream, change: Stream) -> Stream:
-        x = x + self.dropout(change)
+        x = x + dropout(change, self.dropout * self.training)
         return x if self.pre else self.norm(x)
 
 
@@ -291,14 +291,14 @@ class Reader(nn.Module):
         super().__init__()
         d, self.config = config.d_model, config
         self.output = nn.Linear(d, vocab, bias=False)
-        self.positions, self.dropout = Positions(config), Dropout(config.dropout)
+        self.positions, self.dropout = Positions(config), config.dropout
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.encoder_norm = nn.LayerNorm(d) if config.norm == "pre" else nn.Identity()
 
     def embed(self, ids: Ids, first: int = 0) -> Stream:
         """The stream before the first layer: word times √d_model, plus place."""
         words = F.embedding(ids, self.output.weight) * math.sqrt(self.config.d_model)
-        return self.dropout(self.positions(words, first))
+        return dropout(self.positions(words, first), self.dropout * self.training)
 
     def read(self, source: Ids, lengths: Lengths) -> tuple[Stream, Visible]:
         """What the encoder knows of each word; and which places hold a word."""

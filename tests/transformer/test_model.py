@@ -24,8 +24,10 @@ from annotated.transformer import (
     PRESETS,
     Config,
     DecoderLayer,
+    FeedForward,
     MultiHeadAttention,
     Positions,
+    Residual,
     Transformer,
     attend,
     causal,
@@ -176,8 +178,8 @@ def test_attention_has_its_own_dropout() -> None:
     """Of the weights, in training, in each attention of a decoder layer; never else."""
     layer = DecoderLayer(Config(1, 8, 12, 2, dropout=0.5))
     for module in layer.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+        if isinstance(module, (FeedForward, Residual)):
+            module.dropout = 0.0
     x = torch.randn(2, 5, 8)
     memory = layer.cross.remember(torch.randn(2, 5, 8))
     for name in ("own", "cross"):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotated import training, transformer
+from annotated import transformer
 from annotated.attention import real_words
 from annotated.parallel import Batch
 from annotated.transformer import (
@@ -321,8 +321,7 @@ class Masks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
         monkeypatch.setattr(F, "dropout", self.dropout)
-        for module in (training, transformer):
-            monkeypatch.setattr(module, "dropout", self.dropout)
+        monkeypatch.setattr(transformer, "dropout", self.dropout)
         monkeypatch.setattr(F, "scaled_dot_product_attention", self.attention)
 
     def dropout(
