@@ -6,7 +6,7 @@ tests of that part against the copy. They must fail. Without any change they mus
 or their failing would say nothing. The tests themselves are never touched.
 
     python benchmarks/mutants.py                     # some minutes; writes the record
-    python benchmarks/mutants.py --only 7 --only 13  # two pitfalls, no record
+    python benchmarks/mutants.py --only 7 13         # two pitfalls, no record
 
 The record is results/mutants.json: `caught` of `total`.
 """
