@@ -74,7 +74,7 @@ def resting(model: StepModel) -> Iterator[None]:
     if busy is not None:
         busy.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         if busy is not None:
@@ -162,7 +162,7 @@ def begin(
     state = model.start(memory)
     if attention:
         state["attention"] = torch.zeros(batch, 1, source.shape[1], device=device)
-        past["attention"] = state["attention"][:, :, None][:, :, :0]
+        past["attention"] = torch.zeros(batch, 1, 0, source.shape[1], device=device)
     return Live(notes, memory, state, past)
 
 

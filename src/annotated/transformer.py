@@ -95,7 +95,7 @@ class MultiHeadAttention(nn.Module):
         self, x: Stream, memory: KeyValue, visible: Visible | None = None,
         is_causal: bool = False, weights: bool = False,
     ) -> tuple[Stream, Weight | None]:
-        """What the words of x find in memory; the weights too, if asked for."""
+        """What the words of x find in memory; the weights, where they are formed."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = memory.unbind(1)
         p = self.dropout * self.training

@@ -194,6 +194,15 @@ def test_attention_has_its_own_dropout() -> None:
             assert torch.equal(*draws)
 
 
+def test_a_search_leaves_tensors_that_may_be_changed() -> None:
+    """A table grown by a long sentence is broadcast in place between processes."""
+    model = Transformer(Config(1, 8, 12, 2, longest=4), 20)
+    greedy(model, torch.tensor([[5] * 9]), torch.tensor([9]))
+    table = model.positions.table
+    assert len(table) > 4
+    assert not table.is_inference()
+
+
 def test_dropout_keeps_the_mean() -> None:
     """What is left is made larger, so that nothing has to be done at decoding."""
     torch.manual_seed(0)
