@@ -6,7 +6,6 @@
 import dataclasses
 import importlib.resources
 import json
-import logging
 import os
 import re
 import sys
@@ -512,8 +511,6 @@ def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
     check_device(options.device)
     set_threads(options)
-    if options.data == "little":  # words stand apart in it; sacreBLEU would warn
-        logging.getLogger("sacrebleu").setLevel(logging.ERROR)
     name, folder = run_folder(options)
     config = chosen_model(options)
     check_free(options, folder)
