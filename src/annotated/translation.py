@@ -228,6 +228,8 @@ class Train:
     """Subwords, from the training split only: a side's, or for a transformer both's."""
     tokenizer: Path | None = None
     """A vocabulary for both sides, say a run's source.json, instead of a new one."""
+    start: Path | None = None
+    """A run whose weights and vocabularies this one begins with, for more training."""
     stream: bool = False
     """Read training text piece by piece, not all at once; wmt14 is always read so."""
     vocabulary_lines: int = 1_000_000
@@ -468,17 +470,22 @@ def check_free(options: Train, folder: Path) -> None:
 def begin_run(
     options: Train, config: ModelConfig, sides: Sides, folder: Path, process: Process
 ) -> Translator:
-    """An untrained translator, its vocabularies and configuration on disk."""
+    """A translator before training, its vocabularies and configuration on disk."""
     if process.rank or (folder / LAST).is_file():
         source, target = load_vocabularies(folder)
     else:
-        if options.tokenizer:
+        if options.start:
+            source, target = load_vocabularies(options.start)
+        elif options.tokenizer:
             source = target = load_tokenizer(options.tokenizer)
         else:
             source, target = learn_vocabularies(options, sides)
         write_setup(folder, config, source, target)
     torch.manual_seed(options.recipe.seed)
-    return Translator(build_model(config, len(source), len(target)), source, target)
+    model = build_model(config, len(source), len(target))
+    if options.start:
+        load_weights(model, options.start / WEIGHTS)
+    return Translator(model, source, target)
 
 
 # %% notebooks/j_translation.ipynb#run-identity
@@ -486,7 +493,9 @@ def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
     chosen = ["data", "pair", "vocabulary", "tokens"]
     chosen += ["stream"] if options.stream else []
-    return {"model": describe(config)} | {key: getattr(options, key) for key in chosen}
+    start = {"start": options.start.name} if options.start else {}
+    settings = {key: getattr(options, key) for key in chosen}
+    return {"model": describe(config)} | settings | start
 
 
 def check_device(device: str) -> None:
