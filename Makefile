@@ -25,7 +25,10 @@ ENV := .venv/.stamp
 COLAB := .venv-colab/.stamp
 SITE := _build/html/.stamp
 STEPS := $(PYTHON) scripts/steps.py
-PYTEST := $(BIN)/python -m pytest
+# Two tests at a time, each on one thread: small models gain little from a second one.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+BESIDE := -n $(JOBS) --dist load --maxschedchunk 1
 # No byte-code at install: Python writes it for what it imports, a tenth of the whole.
 PIP := $(BIN)/pip --disable-pip-version-check
 INSTALL := install -qq --no-compile
@@ -50,8 +53,8 @@ test: ## run everything that CI runs
 		"lint, types, tangle::$(MAKE) lint" \
 		"tests of package and tools::$(PYTEST) --continue-on-collection-errors \
 			--ignore tests/site --ignore tests/notebooks" \
-		"notebooks as in Colab::$(MAKE) $(COLAB) && $(PYTEST) -s tests/notebooks" \
-		"site in the browser::$(PYTEST) tests/site"
+		"notebooks as in Colab::$(MAKE) $(COLAB) && $(PYTEST) $(BESIDE) -v -rP tests/notebooks" \
+		"site in the browser::$(PYTEST) $(BESIDE) tests/site"
 
 .PHONY: train
 train: $(ENV) ## train a Transformer on the little language and translate with it

@@ -72,19 +72,35 @@ def pins(requirements: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of a machine of one's own: Colab's packages, and pip for more.
+
+    What is installed lands in an environment on top of `.venv-colab`, which stays as it
+    is, so notebooks can run beside each other.
+    """
+    subprocess.run(["make", "--silent", ".venv-colab/.stamp"], cwd=ROOT, check=True)
+    machine = tmp_path_factory.mktemp("machine")
+    create = [str(COLAB_PYTHON), "-m", "venv", "--without-pip", str(machine)]
+    subprocess.run(create, check=True)
+    (below,) = (ROOT / ".venv-colab").glob("lib/python*/site-packages")
+    (own,) = machine.glob("lib/python*/site-packages")
+    (own / "colab.pth").write_text(f"{below}\n", encoding="utf-8")
+    return machine / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
 def colab_environment(
-    tmp_path_factory: pytest.TempPathFactory, wheel: Path
+    tmp_path_factory: pytest.TempPathFactory, wheel: Path, python: Path
 ) -> dict[str, str]:
     """Return the environment variables of a run: kernel `colab`, and the wheel's path.
 
     The package's address in the first cell of a notebook becomes the wheel. Nothing of
     the checkout is on Python's path, and the data and caches of the machine are hidden.
     """
-    subprocess.run(["make", "--silent", ".venv-colab/.stamp"], cwd=ROOT, check=True)
     home = tmp_path_factory.mktemp("colab")
     kernel = home / "jupyter" / "kernels" / "colab"
     kernel.mkdir(parents=True)
-    command = [str(COLAB_PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": command, "display_name": "Colab", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     extra = {}
@@ -105,7 +121,7 @@ def colab_environment(
 
 
 @pytest.fixture
-def without_annotated(colab_environment: dict[str, str]) -> Callable[[], None]:
+def without_annotated(python: Path) -> Callable[[], None]:
     """Return what removes the package, so that a notebook has to install it itself.
 
     What it depends on may stay, as it may on a machine that ran another notebook.
@@ -113,10 +129,10 @@ def without_annotated(colab_environment: dict[str, str]) -> Callable[[], None]:
 
     def remove() -> None:
         look = "import importlib.util as u; exit(u.find_spec('annotated') is not None)"
-        python = [str(COLAB_PYTHON), "-I", "-c", look]
-        if subprocess.run(python, cwd="/").returncode:
-            pip = [sys.executable, "-m", "pip", "--python", str(COLAB_PYTHON)]
+        found = [str(python), "-I", "-c", look]
+        if subprocess.run(found, cwd="/").returncode:
+            pip = [sys.executable, "-m", "pip", "--python", str(python)]
             subprocess.run([*pip, "uninstall", "-qq", "-y", "annotated"], check=True)
-            subprocess.run(python, cwd="/", check=True)
+            subprocess.run(found, cwd="/", check=True)
 
     return remove

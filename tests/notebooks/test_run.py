@@ -33,12 +33,11 @@ def test_runs_as_in_colab(
 ) -> None:
     """All cells run, outputs are as committed, and the time is not out of bounds."""
     without_annotated()
-    print(f"\n{notebook.stem}:", flush=True)
-    results = run(notebook, tmp_path, colab_environment)
-    assert results, f"{notebook.name}: nothing ran, for the reason shown above"
+    results, said = run(notebook, tmp_path, colab_environment)
+    assert results, f"{notebook.name}: nothing ran, for this reason:\n{said}"
     setup, *rest = results
     failed = sum(not cell.passed for cell in (setup, *rest))
-    assert not failed, f"{notebook.name}: {failed} cells fail, as shown above"
+    assert not failed, f"{notebook.name}: {failed} cells fail:\n{said}"
     running = sum(cell.seconds for cell in rest)
     allowed = minutes(notebook)
     print(
@@ -76,7 +75,7 @@ def test_notices_what_a_reader_would_notice(
             cell.outputs = [new_output("stream", name="stdout", text=text)]
         book.cells.append(cell)
     nbformat.write(book, tmp_path / "small.ipynb")
-    results = run(tmp_path / "small.ipynb", tmp_path, colab_environment, quiet=True)
+    results, _ = run(tmp_path / "small.ipynb", tmp_path, colab_environment)
     assert [cell.passed for cell in results] == [passes for _, passes in cells.values()]
 
 
@@ -89,9 +88,9 @@ class Result:
 
 
 def run(
-    notebook: Path, tmp_path: Path, environment: dict[str, str], quiet: bool = False
-) -> list[Result]:
-    """Run a copy of the notebook in an empty folder; return each code cell's result."""
+    notebook: Path, tmp_path: Path, environment: dict[str, str]
+) -> tuple[list[Result], str]:
+    """Run a copy of the notebook in an empty folder: cell by cell, and what it said."""
     folder = tmp_path / "content"
     folder.mkdir()
     shutil.copy(notebook, folder)
@@ -104,12 +103,14 @@ def run(
     command += ["--nbval-sanitize-with", str(SANITIZE)]
     command += ["--nbval-cell-timeout", str(CELL_SECONDS)]
     command += ["--junitxml", str(report), str(folder / notebook.name)]
-    output = subprocess.DEVNULL if quiet else None
-    subprocess.run(command, cwd=folder, env=environment, stdout=output, check=False)
-    return [
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    cells = [
         Result(passed=len(case) == 0, seconds=float(case.get("time", 0)))
         for case in ElementTree.parse(report).iter("testcase")
     ]
+    return cells, done.stdout
 
 
 def minutes(notebook: Path) -> float:
