@@ -15,6 +15,7 @@ Each module is tangled from the notebook that explains it:
     annotated.seq2seq          notebooks/02_seq2seq.ipynb
     annotated.attention        notebooks/03_attention.ipynb
     annotated.transformer      notebooks/04_transformer.ipynb
+    annotated.modern           notebooks/05_modern.ipynb
     annotated.translation      notebooks/j_translation.ipynb
     annotated.export           notebooks/k_export.ipynb
     annotated.cli              notebooks/d_command_line.ipynb
