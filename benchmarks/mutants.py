@@ -152,14 +152,8 @@ MUTANTS = [
     Mutant(
         14,
         "no last norm with pre-norm",
-        "self.encoder_norm = config.residual().norm if pre else nn.Identity()",
-        "self.encoder_norm = nn.Identity()",
-        more=(
-            (
-                "self.decoder_norm = config.residual().norm if pre else nn.Identity()",
-                "self.decoder_norm = nn.Identity()",
-            ),
-        ),
+        'self.residual().norm if self.norm == "pre" else nn.Identity()',
+        "nn.Identity()",
     ),
     Mutant(15, "no dropout in attention", RATE, "p = 0.0"),
     Mutant(15, "dropout in attention at decoding too", RATE, "p = self.dropout"),

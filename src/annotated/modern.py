@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from annotated.parallel import Batch
-from annotated.seq2seq import check_sizes
+from annotated.seq2seq import check_config
 from annotated.subwords import START
-from annotated.training import Dropout, linear_cross_entropy
+from annotated.training import dropout, linear_cross_entropy
 from annotated.transformer import Config as TransformerConfig
 from annotated.transformer import (
     EncoderLayer,
@@ -143,11 +143,12 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(d_model, 2 * d_ff, bias=False)
         self.outer = nn.Linear(d_ff, d_model, bias=False)
-        self.gate, self.dropout = getattr(F, gate), Dropout(dropout)
+        self.gate, self.dropout = getattr(F, gate), dropout
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         gate, value = self.inner(x).chunk(2, dim=-1)
-        return self.outer(self.dropout(self.gate(gate) * value))
+        p = self.dropout * self.training
+        return self.outer(dropout(self.gate(gate) * value, p))
 
 
 # %% notebooks/05_modern.ipynb#config
@@ -172,9 +173,7 @@ class Config(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, "kv_heads")
-        if self.gate not in (known := ("none", "sigmoid", "relu", "gelu", "silu")):
-            raise ValueError(f"gate is {self.gate}: give one of {known}")
+        check_config(self, "kv_heads")
         if self.heads % (n := self.kv_heads):
             raise ValueError(f"kv_heads is {n}: give a divisor of heads, {self.heads}")
 
@@ -227,7 +226,7 @@ class GroupedQueryAttention(nn.Module):
         key, value = memory.unbind(1)
         if self.rotary:
             query = self.rotary(query, key.shape[-2] - query.shape[-2])
-        p = self.dropout if self.training else 0.0
+        p = self.dropout * self.training
         if weights or (p and x.device.type == "cpu"):
             group = self.heads // self.kv_heads
             key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
@@ -274,12 +273,12 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__()
-        self.config, pre = config, config.norm == "pre"
+        self.config = config
         self.output = nn.Linear(config.d_model, vocab, bias=False)
         self.embedding = None if config.tied else nn.Embedding(vocab, config.d_model)
-        self.positions, self.dropout = Positions(config), Dropout(config.dropout)
+        self.positions, self.dropout = Positions(config), config.dropout
         self.layers: Any = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = config.residual().norm if pre else nn.Identity()
+        self.norm = config.last_norm()
         first_values(self, config.layers)
 
     def read(
@@ -289,7 +288,7 @@ class LanguageModel(nn.Module):
         past, now = past or {}, {}
         first = past["past.0"].shape[-2] if past else 0
         x = F.embedding(ids, (self.embedding or self.output).weight)
-        x = self.dropout(self.positions(x, first))
+        x = dropout(self.positions(x, first), self.dropout * self.training)
         for i, layer in enumerate(self.layers):
             x, now[f"past.{i}"] = layer(x, past.get(f"past.{i}"), visible)
         return self.norm(x), now

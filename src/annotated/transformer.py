@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from annotated.attention import real_words
 from annotated.parallel import Batch
-from annotated.seq2seq import check_sizes
+from annotated.seq2seq import check_config
 from annotated.training import dropout
 
 __all__ = [
@@ -72,10 +72,7 @@ State = dict[str, Tensor]
 
 # %% notebooks/04_transformer.ipynb#multi-head-attention
 class MultiHeadAttention(nn.Module):
-    """Attention in several subspaces at once (Vaswani et al. 2017, section 3.2.2).
-
-    ``remember`` makes what ``x`` looks at: of itself, its past, or another sequence.
-    """
+    """Attention in several subspaces at once (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, d_model: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -87,7 +84,7 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(d_model, d_model)
 
     def remember(self, x: Float[Tensor, "batch k d_model"], first: int = 0) -> KeyValue:
-        """Keys and values of every word, cut into heads, wherever they stand."""
+        """What others look at: keys and values of the words of x, cut into heads."""
         both = self.key_value(x).unflatten(-1, (2, self.heads, -1))
         return both.permute(0, 2, 3, 1, 4)
 
@@ -136,11 +133,7 @@ class Config:
     longest: int = 1024
 
     def __post_init__(self) -> None:
-        if self.norm not in ("post", "pre"):
-            raise ValueError(f"norm is {self.norm}: give post or pre")
-        if self.positions not in (kinds := ("sinusoids", "learned", "none")):
-            raise ValueError(f"positions is {self.positions}: give one of {kinds}")
-        check_sizes(self, "layers", "d_model", "d_ff", "heads", "longest")
+        check_config(self, "layers", "d_model", "d_ff", "heads", "longest")
 
     def attention(self, own: bool = True) -> Any:
         return MultiHeadAttention(self.d_model, self.heads, self.dropout)
@@ -150,6 +143,9 @@ class Config:
 
     def residual(self) -> Any:
         return Residual(self.d_model, self.dropout, self.norm)
+
+    def last_norm(self) -> Any:
+        return self.residual().norm if self.norm == "pre" else nn.Identity()
 
 
 PRESETS = {
@@ -264,14 +260,13 @@ class DecoderLayer(EncoderLayer):
 
     def step(
         self, x: Stream, past: Past, memory: KeyValue, visible: Visible, weights: bool
-    ) -> tuple[Stream, Tensor, Weight | None]:
-        """One word of each hypothesis: the stream, the past with it, the weights."""
+    ) -> tuple[Tensor, Stream, Weight | None]:
+        """One word of each hypothesis: the past with it, the stream, the weights."""
         y = self.after_own.read(x).flatten(0, 1)[:, None]
         now = self.own.remember(y, past.shape[-2]).unflatten(0, x.shape[:2])
         past = torch.cat([past, now], dim=-2)
         x = self.after_own.add(x, self.own(y, past.flatten(0, 1))[0].view_as(x))
-        x, weight = self.rest(x, memory, visible, weights)
-        return x, past, weight
+        return past, *self.rest(x, memory, visible, weights)
 
 
 # %% notebooks/04_transformer.ipynb#first-values
@@ -295,11 +290,10 @@ class Reader(nn.Module):
 
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__()
-        self.config, pre = config, config.norm == "pre"
-        self.output = nn.Linear(config.d_model, vocab, bias=False)
+        self.config, self.output = config, nn.Linear(config.d_model, vocab, bias=False)
         self.positions, self.dropout = Positions(config), config.dropout
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
-        self.encoder_norm = config.residual().norm if pre else nn.Identity()
+        self.encoder_norm = config.last_norm()
 
     def embed(self, ids: Ids, first: int = 0) -> Stream:
         """The stream before the first layer: word times √d_model, plus place."""
@@ -322,8 +316,7 @@ class Transformer(Reader):
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__(config, vocab)
         self.decoder: Any = nn.ModuleList(map(DecoderLayer, [config] * config.layers))
-        pre = config.norm == "pre"
-        self.decoder_norm = config.residual().norm if pre else nn.Identity()
+        self.decoder_norm = config.last_norm()
         first_values(self)
 
     def encode(self, source: Ids, lengths: Lengths) -> State:
@@ -351,6 +344,6 @@ class Transformer(Reader):
         x = self.embed(token.flatten(0, 1)[:, None], first).view(*token.shape, -1)
         for i, layer in enumerate(self.decoder):
             seen = memory[f"source.{i}"], memory["visible"], "attention" in state
-            x, now[f"past.{i}"], weight = layer.step(x, state[f"past.{i}"], *seen)
+            now[f"past.{i}"], x, weight = layer.step(x, state[f"past.{i}"], *seen)
         now |= {} if weight is None else {"attention": weight.mean(1)}  # last layer's
         return self.output(self.decoder_norm(x)), now
