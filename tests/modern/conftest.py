@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from annotated.llama import llama_config, llama_weights
 from annotated.modern import Config, LanguageModel
 
 with warnings.catch_warnings():
@@ -45,64 +45,11 @@ def build() -> Callable[..., LanguageModel]:
     return make
 
 
-def llama_config(config: Config, vocab: int) -> Any:
+def llama_settings(config: Config, vocab: int) -> Any:
     """The settings of a Llama with our sizes."""
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope}
-    if config.scaling is not None:
-        rope |= {
-            "rope_type": "llama3",
-            "factor": config.scaling.factor,
-            "low_freq_factor": config.scaling.low,
-            "high_freq_factor": config.scaling.high,
-            "original_max_position_embeddings": config.scaling.trained,
-        }
     return transformers.LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=config.d_model,
-        intermediate_size=config.d_ff,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        max_position_embeddings=config.longest,
-        rms_norm_eps=config.eps,
-        tie_word_embeddings=config.tied,
-        rope_parameters=rope,
-        attn_implementation="eager",
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+        **llama_config(config, vocab), attn_implementation="eager"
     )
-
-
-def llama_names(tensors: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Our tensors, weights or gradients, under Llama's names."""
-    found = {
-        "model.embed_tokens.weight": tensors.get(
-            "embedding.weight", tensors["output.weight"]
-        ),
-        "model.norm.weight": tensors["norm.weight"],
-        "lm_head.weight": tensors["output.weight"],
-    }
-    one_to_one = {
-        "after_own.norm": "input_layernorm",
-        "own.query": "self_attn.q_proj",
-        "own.output": "self_attn.o_proj",
-        "after_feed_forward.norm": "post_attention_layernorm",
-        "feed_forward.outer": "mlp.down_proj",
-    }
-    two_in_one = {
-        "own.key_value": ("self_attn.k_proj", "self_attn.v_proj"),
-        "feed_forward.inner": ("mlp.gate_proj", "mlp.up_proj"),
-    }
-    for i in range(layers):
-        for ours, theirs in one_to_one.items():
-            name = f"model.layers.{i}.{theirs}.weight"
-            found[name] = tensors[f"layers.{i}.{ours}.weight"]
-        for ours, both in two_in_one.items():
-            halves = tensors[f"layers.{i}.{ours}.weight"].chunk(2)
-            for theirs, half in zip(both, halves, strict=True):
-                found[f"model.layers.{i}.{theirs}.weight"] = half
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -110,10 +57,11 @@ def twin() -> Callable[[LanguageModel], Any]:
     """The Llama with the weights of ours."""
 
     def make(model: LanguageModel) -> Any:
-        config = llama_config(model.config, model.output.out_features)
+        config = llama_settings(model.config, model.output.out_features)
         theirs = transformers.LlamaForCausalLM(config).eval()
-        tensors = {n: t.detach() for n, t in model.named_parameters()}
-        theirs.load_state_dict(llama_names(tensors, model.config.layers))
+        weights = llama_weights(model.state_dict(), model.config)
+        weights.setdefault("lm_head.weight", model.output.weight.detach())
+        theirs.load_state_dict(weights)
         return theirs
 
     return make

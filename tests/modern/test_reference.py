@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from annotated.decoding import greedy
+from annotated.llama import llama_weights
 from annotated.modern import (
     Config,
     GatedFeedForward,
@@ -24,7 +25,7 @@ from annotated.modern import (
 )
 from annotated.transformer import MultiHeadAttention, causal
 
-from .conftest import SMALL, VOCAB, liven, llama_config, llama_names
+from .conftest import SMALL, VOCAB, liven, llama_settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -120,7 +121,7 @@ def test_rotations() -> None:
 def test_frequencies(scaling: Scaling | None) -> None:
     """Plain, and stretched as in Llama 3.1."""
     config = replace(SMALL, d_model=384, rope=500_000.0, scaling=scaling)
-    theirs = llama_config(config, VOCAB)
+    theirs = llama_settings(config, VOCAB)
     if scaling is None:
         wanted, _ = llama.LlamaRotaryEmbedding.compute_default_rope_parameters(theirs)
     else:
@@ -133,7 +134,7 @@ def test_swiglu() -> None:
     """Llama's network, with the gradients of its three matrices."""
     torch.manual_seed(0)
     ours = GatedFeedForward(24, 40).double()
-    theirs = llama.LlamaMLP(llama_config(SMALL, VOCAB)).double()
+    theirs = llama.LlamaMLP(llama_settings(SMALL, VOCAB)).double()
     gate, up = ours.inner.weight.detach().chunk(2)
     theirs.load_state_dict(
         {
@@ -174,7 +175,7 @@ def test_grouped_attention(kv_heads: int, weights: bool) -> None:
     torch.manual_seed(0)
     config = replace(SMALL, kv_heads=kv_heads)
     ours = config.attention().double()
-    theirs = llama.LlamaAttention(llama_config(config, VOCAB), 0).double().eval()
+    theirs = llama.LlamaAttention(llama_settings(config, VOCAB), 0).double().eval()
     key, value = ours.key_value.weight.detach().chunk(2)
     theirs.load_state_dict(
         {
@@ -316,7 +317,7 @@ def test_loss_and_gradients_of_llama(
     wanted.backward()
     found.backward()
     ours = {n: p.grad for n, p in model.named_parameters()}
-    named = llama_names(ours, model.config.layers)
+    named = llama_weights(ours, model.config)
     compared = 0
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(named[name], parameter.grad, rtol=1e-3, atol=1e-5)
@@ -332,7 +333,7 @@ def test_published_size() -> None:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = LanguageModel(config, 128_256)
-        theirs = llama.LlamaForCausalLM(llama_config(config, 128_256))
+        theirs = llama.LlamaForCausalLM(llama_settings(config, 128_256))
     count = sum(p.numel() for p in ours.parameters())
     assert count == sum(p.numel() for p in theirs.parameters()) == 1_235_814_400
     assert isinstance(config, Config)
