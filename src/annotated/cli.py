@@ -30,6 +30,17 @@ from annotated.data import (
     little_world_analogies,
 )
 from annotated.export import Export, export
+from annotated.language import (
+    Generate,
+    Tokenize,
+    TrainLanguage,
+    evaluate_language,
+    generate,
+    is_language_run,
+    language_command,
+    tokenize,
+    train_language,
+)
 from annotated.records import hardware, read_record, write_record
 from annotated.translation import (
     RUNS,
@@ -452,6 +463,8 @@ def answer(question: Neighbors | Analogy) -> int:
 COMMANDS: dict[str, Any] = {
     "train": Train,
     "translate": Translate,
+    "tokenize": Tokenize,
+    "generate": Generate,
     "evaluate": Evaluate,
     "export": Export,
     "embed": Embed,
@@ -467,8 +480,16 @@ def carry_out(options: Any, typed: str) -> int:
             return embed(options, typed)
         case Train():
             return train_translator(options, typed)
+        case TrainLanguage():
+            return train_language(options, typed)
         case Translate():
             return translate(options)
+        case Tokenize():
+            return tokenize(options)
+        case Generate():
+            return generate(options)
+        case Evaluate() if is_language_run(options.run):
+            return evaluate_language(options)
         case Evaluate():
             return evaluate(options)
         case Export():
@@ -481,7 +502,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command `annotated`, the deep-learning papers of this book as programs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS | {"train": train_commands()},
+        COMMANDS | {"train": train_commands() | language_command()},
         prog="annotated",
         description=main.__doc__,
         args=arguments,
