@@ -20,6 +20,7 @@ from torch import Tensor
 from annotated.data import DataError
 from annotated.decoding import Tensors
 from annotated.export import Export, new_folder, put_file, show_folder
+from annotated.language import find_language_run, load_language_model, set_up
 from annotated.modern import Config, LanguageModel, Scaling
 from annotated.subwords import (
     END,
@@ -31,12 +32,14 @@ from annotated.subwords import (
     Tokenizer,
     Words,
 )
+from annotated.training import write_tensors
+from annotated.translation import WEIGHTS
 
 __all__ = [
     "ALWAYS", "DTYPES", "INDEX", "KINDS", "MODEL", "PARTS", "SPECIAL_IDS", "Fields",
-    "Precision", "check_llama", "field", "from_llama", "llama_config", "llama_files",
-    "llama_names", "llama_tokenizer", "llama_weights", "opened", "our_config",
-    "to_llama", "word_order",
+    "Import", "Precision", "check_llama", "export_llama", "field", "from_llama",
+    "import_llama", "llama_config", "llama_files", "llama_names", "llama_tokenizer",
+    "llama_weights", "opened", "our_config", "to_llama", "word_order",
 ]
 
 
@@ -217,6 +220,7 @@ ONLY = {
     "attention_bias": False,
     "mlp_bias": False,
     "partial_rotary_factor": 1.0,
+    "rope_interleaved": False,
     "quantization_config": None,
 }
 
@@ -334,7 +338,7 @@ def renumbered(saved: dict[str, Any], order: list[int]) -> dict[str, Any]:
     names |= dict(enumerate(UNREACHABLE))
     model["vocab"] = {word: i for i, word in names.items()}
     model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
-    kept = [t | {"id": place[t["id"]]} for t in added if place[t["id"]] > END]
+    kept = [t | {"id": place[t["id"]]} for t in added if not t["special"]]
     kept.sort(key=lambda token: int(token["id"]))
     dropped = dict.fromkeys(("post_processor", "truncation", "padding"))
     return saved | {"model": model, "added_tokens": kept} | dropped
@@ -416,16 +420,15 @@ def tokenizer_config(config: Config) -> dict[str, Any]:
     }
 
 
-# %% notebooks/m_llama.ipynb#to-llama
+# %% notebooks/m_llama.ipynb#precisions
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Precision = Literal["fp32", "bf16"]
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
+# %% notebooks/m_llama.ipynb#to-llama
 def to_llama(
-    model: LanguageModel,
-    vocabulary: Tokenizer,
-    folder: str | Path,
+    model: LanguageModel, vocabulary: Tokenizer, folder: str | Path,
     precision: Precision = "fp32",
 ) -> Path:
     """Write a new folder that LlamaForCausalLM.from_pretrained and AutoTokenizer load.
@@ -434,22 +437,22 @@ def to_llama(
 
     `to_llama(model, vocabulary, "first-llama", "bf16")`
     """
-    config, vocab, dtype = model.config, len(vocabulary), DTYPES[precision]
-    check_llama(config)
-    if vocab != len(model.output.weight):
+    check_llama(model.config)
+    if len(vocabulary) != len(model.output.weight):
         raise DataError(
-            f"the vocabulary has {vocab:,} words and the model "
+            f"the vocabulary has {len(vocabulary):,} words and the model "
             f"{len(model.output.weight):,}: give the vocabulary it was trained with"
         )
-    library = llama_tokenizer(vocabulary)
-    described = {
-        "config.json": llama_config(config, vocab, str(dtype).removeprefix("torch.")),
+    library, dtype = llama_tokenizer(vocabulary), DTYPES[precision]
+    name = str(dtype).removeprefix("torch.")
+    contents = {
+        "config.json": llama_config(model.config, len(vocabulary), name),
         "generation_config.json": SPECIAL_IDS | {"suppress_tokens": [PAD, START]},
-        "tokenizer_config.json": tokenizer_config(config),
+        "tokenizer_config.json": tokenizer_config(model.config),
     }
     with new_folder(Path(folder)) as made:
         put_file(made / "tokenizer.json", library.to_str(pretty=True))
-        for name, content in described.items():
+        for name, content in contents.items():
             put_file(made / name, json.dumps(content, indent=2) + "\n")
         write_weights(made / MODEL, model, dtype)
     return Path(folder)
@@ -574,3 +577,39 @@ def from_llama(
         parameter.data = parameter.data.to(DTYPES[precision])
     read_weights(model, folder, order)
     return model.eval(), vocabulary
+
+
+# %% notebooks/m_llama.ipynb#import-options
+@dataclass(frozen=True)
+class Import:
+    """Make a run of a Llama in Hugging Face's form: SmolLM2, TinyLlama and others.
+
+    annotated import SmolLM2-135M --out runs/smol
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Where config.json, tokenizer.json and the safetensors are."""
+    out: Path
+    """A new folder for the run."""
+    precision: Precision = "fp32"
+    """Format of the run's weights on the disk; in memory they have 32 bits."""
+
+
+# %% notebooks/m_llama.ipynb#commands
+def export_llama(options: Export) -> int:
+    """Run `annotated export --to llama`."""
+    writer = load_language_model(find_language_run(options.run))
+    to_llama(writer.model, writer.vocabulary, options.out, options.precision)
+    show_folder(options.out)
+    return 0
+
+
+def import_llama(options: Import) -> int:
+    """Run `annotated import`."""
+    with new_folder(options.out) as out:
+        model, vocabulary = from_llama(options.folder, options.precision)
+        length = min(1024, model.config.longest)
+        set_up(out, model.config, vocabulary, length=length, tokens="tokens")
+        write_tensors(out / WEIGHTS, model.state_dict(), {})
+    show_folder(options.out)
+    return 0

@@ -21,8 +21,8 @@ import torch
 from annotated.data import DataError, replacing
 
 __all__ = [
-    "FIELDS", "SCHEMA", "filled", "markdown_table", "read_record", "record_files",
-    "repository", "validate", "write_record",
+    "FIELDS", "RUN_COLUMNS", "SCHEMA", "filled", "markdown_table", "read_record",
+    "record_files", "repository", "runs_table", "validate", "write_record",
 ]
 
 
@@ -263,3 +263,36 @@ def filled(cell: str, record: Mapping[str, Any]) -> str:
             f"record {record.get('name', '?')}: cannot fill '{cell}' ({error!r}); "
             "correct the column or run the record's command again"
         ) from None
+
+
+# %% notebooks/f_records.ipynb#runs-table
+RUN_COLUMNS = {
+    "run": "{name}",
+    "BLEU, lower case": "{metrics[bleu_tok_lc]:.1f}",
+    "BLEU, cased": "{metrics[bleu_cased]:.1f}",
+    "parameters": "{metrics[parameters]:,.0f}",
+    "updates": "{metrics[updates]:,.0f}",
+    "minutes": "{minutes:.0f}",
+}
+
+
+def runs_table(corpus: str) -> str:
+    """Markdown: the recorded translators of a corpus, and how each of them was made.
+
+    >>> runs_table("nothing")
+    'No run on nothing has been recorded yet.'
+    """
+    runs = [read_record(name) for name in record_files() if f"-{corpus}-" in name]
+    if not runs:
+        return f"No run on {corpus} has been recorded yet."
+    runs.sort(key=lambda run: (run["config"]["pair"], run["metrics"]["bleu_tok_lc"]))
+    made = []
+    for run in runs:
+        run["minutes"] = run["metrics"]["train_seconds"] / 60
+        processor = run["hardware"]["gpu"] or run["hardware"]["cpu"]
+        note = run["config"].get("note", "")
+        made.append(
+            f"- {run['name']}: {processor}, {run['hardware']['cores']} cores, "
+            f"{run['date'][:10]}: `{run['command']}` {note}".rstrip()
+        )
+    return "\n".join([markdown_table(runs, RUN_COLUMNS), "", *made])

@@ -6,7 +6,6 @@
 import dataclasses
 import importlib.resources
 import json
-import logging
 import os
 import re
 import sys
@@ -229,6 +228,8 @@ class Train:
     """Subwords, from the training split only: a side's, or for a transformer both's."""
     tokenizer: Path | None = None
     """A vocabulary for both sides, say a run's source.json, instead of a new one."""
+    start: Path | None = None
+    """A run whose weights and vocabularies this one begins with, for more training."""
     stream: bool = False
     """Read training text piece by piece, not all at once; wmt14 is always read so."""
     vocabulary_lines: int = 1_000_000
@@ -457,9 +458,9 @@ def validation_score(
 
 
 # %% notebooks/j_translation.ipynb#begin-run
-def check_free(folder: Path, resume: bool) -> None:
+def check_free(options: Train, folder: Path) -> None:
     """Refuse a folder that holds a run, unless this one goes on with it."""
-    if any(folder.glob("*.safetensors")) and not resume:
+    if any(folder.glob("*.safetensors")) and not options.resume:
         raise DataError(
             f"{folder}: holds a run already; add --resume to go on with it, or choose "
             "another --name or --out"
@@ -469,17 +470,22 @@ def check_free(folder: Path, resume: bool) -> None:
 def begin_run(
     options: Train, config: ModelConfig, sides: Sides, folder: Path, process: Process
 ) -> Translator:
-    """An untrained translator, its vocabularies and configuration on disk."""
+    """A translator before training, its vocabularies and configuration on disk."""
     if process.rank or (folder / LAST).is_file():
         source, target = load_vocabularies(folder)
     else:
-        if options.tokenizer:
+        if options.start:
+            source, target = load_vocabularies(options.start)
+        elif options.tokenizer:
             source = target = load_tokenizer(options.tokenizer)
         else:
             source, target = learn_vocabularies(options, sides)
         write_setup(folder, config, source, target)
     torch.manual_seed(options.recipe.seed)
-    return Translator(build_model(config, len(source), len(target)), source, target)
+    model = build_model(config, len(source), len(target))
+    if options.start:
+        load_weights(model, options.start / WEIGHTS)
+    return Translator(model, source, target)
 
 
 # %% notebooks/j_translation.ipynb#run-identity
@@ -487,7 +493,9 @@ def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
     chosen = ["data", "pair", "vocabulary", "tokens"]
     chosen += ["stream"] if options.stream else []
-    return {"model": describe(config)} | {key: getattr(options, key) for key in chosen}
+    start = {"start": options.start.name} if options.start else {}
+    settings = {key: getattr(options, key) for key in chosen}
+    return {"model": describe(config)} | settings | start
 
 
 def check_device(device: str) -> None:
@@ -499,24 +507,22 @@ def check_device(device: str) -> None:
         )
 
 
-def set_threads(threads: int | None) -> None:
+def set_threads(options: Train) -> None:
     """Take the number of threads asked for."""
-    if threads is not None:
-        if threads < 1:
-            raise DataError(f"--threads {threads}: give 1 or more")
-        torch.set_num_threads(threads)
+    if options.threads is not None:
+        if options.threads < 1:
+            raise DataError(f"--threads {options.threads}: give 1 or more")
+        torch.set_num_threads(options.threads)
 
 
 # %% notebooks/j_translation.ipynb#train-translator
 def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
     check_device(options.device)
-    set_threads(options.threads)
-    if options.data == "little":  # words stand apart in it; sacreBLEU would warn
-        logging.getLogger("sacrebleu").setLevel(logging.ERROR)
+    set_threads(options)
     name, folder = run_folder(options)
     config = chosen_model(options)
-    check_free(folder, options.resume)
+    check_free(options, folder)
     finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
     with processes(options.device) as process:
         with process.first():  # what it learns and loads is there for the others
@@ -715,19 +721,16 @@ class Evaluate:
     """Score the book's English-German model, or a run, on a split of a corpus.
 
     annotated evaluate runs/first --data multi30k --pair en-de --split test2016
-
-    A translator gets BLEU, a language model bits per byte.
     """
 
     run: tyro.conf.Positional[Path | None] = None
     """A run's folder or name, else the book's model transformer-tiny-multi30k-en-de."""
-    data: str | None = None
-    """multi30k, tatoeba, little, wmt14, or a folder; multi30k unless given. Of a
-    language model a text, a file or token files; those of its run unless given."""
+    data: str = "multi30k"
+    """multi30k, tatoeba, little, wmt14, or a folder."""
     pair: str = "en-de"
-    """Source and target language of a translator."""
+    """Source and target language."""
     split: str | None = None
-    """The split to score: the corpus's test split unless given."""
+    """The split to translate: the corpus's test split unless given."""
     output: Path | None = None
     """Where to write the translations."""
     search: Search = field(default_factory=Search)
@@ -736,9 +739,8 @@ class Evaluate:
 def evaluate(options: Evaluate) -> int:
     """Run `annotated evaluate`."""
     translator = Translator.load(find_run(options.run), options.search.device)
-    data = options.data or "multi30k"
-    split = options.split or split_names(data)[2]
-    lines = parallel_lines(data, options.pair, split)
+    split = options.split or split_names(options.data)[2]
+    lines = parallel_lines(options.data, options.pair, split)
     language = languages(options.pair)[1]
     scores, signatures, found = score_split(
         translator, lines, language, **options.search.options()

@@ -2,10 +2,12 @@
 
 Ids, sources, tags and outputs are kept. What an editor adds for itself goes: Colab's
 and Jupyter's metadata, widget state, times of execution. Execution counts run 1..N, as
-if the notebook had just been executed from top to bottom. The cell `setup`, which
-installs the package in Colab, is written from `repository.url` in `_config.yml`.
+if the notebook had just been executed from top to bottom, and what a cell printed is
+in one piece, of a progress bar only how it ended. The cell `setup`, which installs the
+package in Colab, is written from `repository.url` in `_config.yml`.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ NOISE_IN_DATA = (
 )
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
+OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")
 SETUP = """\
 # Colab: install the book's package. At home, where it is installed, this does nothing.
 import importlib.util
@@ -79,8 +82,10 @@ def _clean(data: dict[str, Any], url: str) -> None:
                 number = count
             cell["execution_count"] = number
             cell.setdefault("outputs", [])
-            for output in cell["outputs"] if isinstance(cell["outputs"], list) else []:
-                _clean_output(output, number)
+            if isinstance(cell["outputs"], list):
+                cell["outputs"] = _join_prints(cell["outputs"])
+                for output in cell["outputs"]:
+                    _clean_output(output, number)
         else:
             cell.pop("outputs", None)
             cell.pop("execution_count", None)
@@ -105,6 +110,33 @@ def _write_setup(cells: list[dict[str, Any]], url: str) -> None:
     if "".join(cell["source"]) != source:
         cell |= {"cell_type": "code", "source": source, "outputs": []}
     cell["metadata"] = dict(SETUP_METADATA)
+
+
+def _join_prints(outputs: list[Any]) -> list[Any]:
+    """Printed text in one piece, which a busy kernel hands out in several."""
+    joined: list[Any] = []
+    for output in outputs:
+        stream = _stream(output)
+        if stream and joined and stream == _stream(joined[-1]):
+            joined[-1]["text"] = [*joined[-1]["text"], *output["text"]]
+        else:
+            joined.append(output)
+    for output in joined:
+        if _stream(output) == "stderr":  # stdout is compared, so it stays as it is
+            output["text"] = OVERWRITTEN.sub("", "".join(output["text"]))
+    return joined
+
+
+def _stream(output: Any) -> str | None:
+    """The name of the stream that this output belongs to, if it is well formed."""
+    try:
+        text, name = output["text"], output["name"]
+        well_formed = output["output_type"] == "stream" and isinstance(
+            "".join(text), str
+        )
+    except (KeyError, TypeError):
+        return None
+    return str(name) if well_formed else None
 
 
 def _clean_output(output: Any, number: int | None) -> None:

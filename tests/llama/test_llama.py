@@ -22,8 +22,10 @@ from tokenizers import (
 from torch import Tensor
 
 import annotated.llama
+from annotated.cli import main
 from annotated.data import DataError
 from annotated.decoding import greedy
+from annotated.language import load_language_model, set_up
 from annotated.little_language import little_pairs
 from annotated.llama import (
     Fields,
@@ -36,6 +38,7 @@ from annotated.llama import (
 )
 from annotated.modern import PRESETS, Config, LanguageModel, Scaling
 from annotated.subwords import END, SPECIAL, START, Subwords, Words
+from annotated.training import write_tensors
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -385,7 +388,7 @@ def test_reads_what_transformers_writes(
         ids = torch.tensor([words.encode(line)])
         plain = json.loads(theirs.to_str())
         plain["added_tokens"] = [
-            token for token in plain["added_tokens"] if token["id"] not in special
+            token for token in plain["added_tokens"] if not token["special"]
         ]
         bare = tokenizers.Tokenizer.from_str(json.dumps(plain))
         asked = torch.tensor([bare.encode(line, add_special_tokens=False).ids])
@@ -677,3 +680,64 @@ def test_examples_in_the_docstrings() -> None:
     result = doctest.testmod(annotated.llama)
     assert result.attempted >= 3
     assert result.failed == 0
+
+
+# The commands
+
+
+@pytest.fixture
+def run(subwords: Subwords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `annotated train lm` leaves, as far as a writer needs it."""
+    monkeypatch.chdir(tmp_path)
+    model, folder = build(len(subwords), scaling=STRETCHED), Path("runs/small")
+    folder.mkdir(parents=True)
+    set_up(folder, model.config, subwords, length=64, tokens="tokens")
+    write_tensors(folder / "best.safetensors", model.state_dict(), {})
+    return folder
+
+
+def test_a_run_goes_out_and_comes_back(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the two commands, in either precision; the way back changes nothing."""
+    before = load_language_model(run)
+    assert main("export small --to llama --out abroad".split()) == 0
+    assert "abroad: " in capsys.readouterr().out
+    assert transformers.AutoModelForCausalLM.from_pretrained("abroad").dtype == (
+        torch.float32
+    )
+    assert main("import abroad --out runs/back".split()) == 0
+    after = load_language_model("runs/back")
+    assert after.vocabulary.to_json() == before.vocabulary.to_json()
+    assert after.model.config == before.model.config
+    for name, tensor in before.model.state_dict().items():
+        assert torch.equal(after.model.state_dict()[name], tensor)
+    assert main("export small --to llama --out half --precision bf16".split()) == 0
+    assert main("import half --out runs/half --precision bf16".split()) == 0
+    sizes = [
+        (Path("runs") / name / "best.safetensors").stat().st_size
+        for name in ("back", "half")
+    ]
+    assert 1.8 < sizes[0] / sizes[1] < 2.1
+    said = capsys.readouterr()
+    assert main("generate --run half --prompt The --longest 5".split()) == 0
+    assert capsys.readouterr().out.startswith("The") and not said.err
+
+
+def test_mistakes_at_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line each; nothing is written, and nothing is overwritten."""
+    to_llama(build(300), Subwords.learn(LINES, 300, progress=False), "good")
+    (Path("good") / "model.safetensors").write_bytes(b"no")
+    for line, says in {
+        "export none --to llama --out new": "config.json",
+        "export small --to llama --out runs": "is there already",
+        "export small --to marian --out new": "source.json",
+        "import none --out new": "config.json: cannot read it",
+        "import good --out new": "model.safetensors: cannot read it",
+        "import good --out runs": "is there already",
+    }.items():
+        assert main(line.split()) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("annotated: error: ") and says in error
+        assert error.count("\n") == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["good", "runs"]

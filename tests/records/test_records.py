@@ -26,6 +26,7 @@ from annotated.records import (
     read_record,
     record_files,
     repository,
+    runs_table,
     validate,
     write_record,
 )
@@ -271,3 +272,24 @@ def test_tables(record: dict[str, Any]) -> None:
 def test_a_cell_that_cannot_be_filled(cell: str, record: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="record a-run: cannot fill"):
         markdown_table([record], {"x": cell})
+
+
+def test_the_runs_on_a_corpus_from_low_to_high(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [("a", "en-fr", 30.0), ("b", "en-de", 41.0), ("c", "en-de", 36.25)]
+    for name, pair, bleu in runs:
+        scores = {"bleu_tok_lc": bleu, "bleu_cased": bleu - 1}
+        sizes = {"parameters": 5e6, "updates": 100, "train_seconds": 90}
+        config = {"pair": pair, "note": "A note."}
+        name = f"{name}-text-{pair}"
+        write(tmp_path, name, metrics=scores | sizes, config=config)
+    files = {path.stem: path for path in tmp_path.iterdir()}
+    monkeypatch.setattr(records, "record_files", lambda: files)
+    table, made = (part.splitlines() for part in runs_table("text").split("\n\n"))
+    assert [row.split(" | ")[0] for row in table[2:]] == [
+        "| c-text-en-de", "| b-text-en-de", "| a-text-en-fr"
+    ]  # fmt: skip
+    assert table[2] == "| c-text-en-de | 36.2 | 35.2 | 5,000,000 | 100 | 2 |"
+    assert made[0].startswith("- c-text-en-de: ") and made[0].endswith("A note.")
+    assert runs_table("other") == "No run on other has been recorded yet."

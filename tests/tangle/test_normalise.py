@@ -79,6 +79,26 @@ def test_counts_run_from_one(book: Any) -> None:
     assert found["try-it"]["outputs"][0]["execution_count"] == 4
 
 
+def test_printed_text_is_in_one_piece(book: Any) -> None:
+    def stream(text: str | list[str], name: str = "stdout") -> dict[str, Any]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    pieces = [
+        stream("one\n"),
+        stream(["t", "wo\n"]),
+        stream("\r 0%", "stderr"),
+        stream("\r 99%\n", "stderr"),
+        stream("3"),
+    ]
+    change(book, "imports", outputs=pieces)
+    assert book.run("normalise").code == 0
+    outputs = cells(book)["imports"]["outputs"]
+    assert [(o["name"], "".join(o["text"])) for o in outputs] == [
+        ("stdout", "one\ntwo\n"), ("stderr", " 99%\n"), ("stdout", "3")
+    ]  # fmt: skip
+    assert book.run("normalise", "--check").code == 0
+
+
 def test_noise_goes_and_meaning_stays(book: Any) -> None:
     kept = {
         "annotated": {"reason": "times differ"},
