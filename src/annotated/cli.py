@@ -41,6 +41,7 @@ from annotated.language import (
     tokenize,
     train_language,
 )
+from annotated.llama import Import, export_llama, import_llama
 from annotated.records import hardware, read_record, write_record
 from annotated.translation import (
     RUNS,
@@ -467,12 +468,14 @@ COMMANDS: dict[str, Any] = {
     "generate": Generate,
     "evaluate": Evaluate,
     "export": Export,
+    "import": Import,
     "embed": Embed,
     "neighbors": Neighbors,
     "analogy": Analogy,
 }
 
 
+# %% notebooks/d_command_line.ipynb#carry-out
 def carry_out(options: Any, typed: str) -> int:
     """Carry out parsed options; `typed` is the command line, for the record."""
     match options:
@@ -492,8 +495,12 @@ def carry_out(options: Any, typed: str) -> int:
             return evaluate_language(options)
         case Evaluate():
             return evaluate(options)
+        case Export(to="llama"):
+            return export_llama(options)
         case Export():
             return export(options)
+        case Import():
+            return import_llama(options)
     return answer(options)
 
 

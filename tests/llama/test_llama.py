@@ -712,8 +712,8 @@ def test_a_run_goes_out_and_comes_back(
     assert after.model.config == before.model.config
     for name, tensor in before.model.state_dict().items():
         assert torch.equal(after.model.state_dict()[name], tensor)
-    assert main("export small --to llama --out half --precision bf16".split()) == 0
-    assert main("import half --out runs/half --precision bf16".split()) == 0
+    assert main("export small --to llama --out thin --precision bf16".split()) == 0
+    assert main("import thin --out runs/half --precision bf16".split()) == 0
     sizes = [
         (Path("runs") / name / "best.safetensors").stat().st_size
         for name in ("back", "half")
