@@ -33,8 +33,7 @@ from annotated.tokens import (
     split_documents,
     write_tokens,
 )
-from annotated.training import groups
-from annotated.training import Place as TrainingPlace
+from annotated.training import Place, groups
 
 
 def texts(folder: Path, split: str, vocabulary: Tokenizer) -> list[str]:
@@ -108,7 +107,9 @@ def test_of_many_documents_each_is_in_one_split() -> None:
 def test_two_bytes_or_four(tmp_path: Path, story: Path) -> None:
     """A vocabulary of more than 65,536 words takes four."""
     letters = [*byte_letters().values(), *(f"word{n}" for n in range(66_000))]
-    library = tokenizers.Tokenizer(models.BPE({w: i for i, w in enumerate(letters)}, []))
+    library = tokenizers.Tokenizer(
+        models.BPE({w: i for i, w in enumerate(letters)}, [])
+    )
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
     library.save(str(tmp_path / "large.json"))
@@ -123,8 +124,6 @@ def test_a_kill_leaves_nothing_half_written(tmp_path: Path) -> None:
     """What was there before is there still, whole, and nothing that looks new."""
     text = tmp_path / "text.txt"
     text.write_text("A line of text.\n" * 2000, encoding="utf-8")
-    vocabulary = make_tokens(["text.txt"], Path("out"), "bytes", 0, False) if 0 else None
-    del vocabulary
     program = f"""
 import os, signal
 from pathlib import Path
@@ -325,7 +324,7 @@ def test_processes_together_see_what_one_sees(size: int) -> None:
     packed = Packed(np.arange(1, 800, dtype=np.uint16), 8, 32)
     whole = [b.target_in.tolist() for b in islice(packed.epoch(0), 16)]
     dealt: list[list[list[list[int]]]] = []
-    for group, _, _ in islice(groups(packed, TrainingPlace(), 4), 4):
+    for group, _, _ in islice(groups(packed, Place(), 4), 4):
         shares = [group[rank::size] for rank in range(size)]
         assert len({len(share) for share in shares}) == 1
         again = [share[i] for i in range(4 // size) for share in shares]
@@ -335,7 +334,11 @@ def test_processes_together_see_what_one_sees(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("size", "length", "tokens", "says"),
-    [(5, 8, 16, "5 tokens of text"), (50, 0, 16, "--length 0"), (50, 32, 16, "--tokens")],
+    [
+        (5, 8, 16, "5 tokens of text"),
+        (50, 0, 16, "--length 0"),
+        (50, 32, 9, "--tokens"),
+    ],
 )
 def test_rows_that_cannot_be(size: int, length: int, tokens: int, says: str) -> None:
     """Too little text for one row; a row that is longer than a batch."""
