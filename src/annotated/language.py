@@ -216,6 +216,20 @@ def prepare(
     return place, vocabulary, {s: open_tokens(place, s, vocabulary) for s in SPLITS}
 
 
+# %% notebooks/l_language.ipynb#language-identity
+def language_identity(
+    options: TrainLanguage, config: Config, text: Tokens
+) -> dict[str, Any]:
+    """What a checkpoint must agree on with the run that goes on from it."""
+    return {
+        "model": dataclasses.asdict(config),
+        "text": text.notes["checksum"],
+        "vocabulary": text.notes["vocabulary"],
+        "length": options.length,
+        "tokens": options.tokens,
+    }
+
+
 # %% notebooks/l_language.ipynb#set-up
 FAMILY = "language"
 
@@ -261,13 +275,7 @@ def train_language(options: TrainLanguage, typed: str) -> int:
                 set_up(folder, config, vocabulary, length=length, tokens=where)
         torch.manual_seed(seed)
         model = LanguageModel(config, len(vocabulary))
-        identity = {
-            "model": dataclasses.asdict(config),
-            "text": text["train"].notes["checksum"],
-            "vocabulary": text["train"].notes["vocabulary"],
-            "length": length,
-            "tokens": size,
-        }
+        identity = language_identity(options, config, text["train"])
         history = train(
             model, batches, options.recipe, validation=held_out, folder=folder,
             identity=identity, device=options.device, progress=not options.quiet,

@@ -333,7 +333,8 @@ def test_wrong_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option has an explanation and a default; every command an example."""
     pages = {}
-    for name in ("embed", "neighbors", "analogy", "translate", "evaluate", "export"):
+    names = "embed neighbors analogy translate tokenize generate evaluate export"
+    for name in names.split():
         with pytest.raises(SystemExit) as exit:
             main([name, "--help"])
         assert exit.value.code == 0
