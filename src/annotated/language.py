@@ -94,8 +94,8 @@ def peak_flops(device: str) -> float | None:
 def utilisation(tokens_per_second: float, flops: int, peak: float) -> float:
     """Share of the peak that training at this speed makes use of.
 
-    >>> round(utilisation(500_000, flops_per_token(MODERN["lm-124m"], 50_304, 1024),
-    ...                   PEAKS["H200"]), 2)
+    >>> work = flops_per_token(MODERN["lm-124m"], 50_304, 1024)
+    >>> round(utilisation(500_000.0, work, PEAKS["H200"]), 2)
     0.43
     """
     return tokens_per_second * flops / peak
@@ -105,8 +105,8 @@ def utilisation(tokens_per_second: float, flops: int, peak: float) -> float:
 def bits_per_byte(nats: float, size: int) -> float:
     """All nats of a text of so many bytes, in bits a byte.
 
-    >>> bits_per_byte(math.log(256) * 1000, 1000)
-    8.0
+    >>> bits_per_byte(math.log(2), 1)
+    1.0
     """
     return nats / math.log(2) / size
 
@@ -542,8 +542,10 @@ def language_command() -> Any:
 def tokenize(options: Tokenize) -> int:
     """Run `annotated tokenize`."""
     out, size, show = options.out, options.vocabulary, not options.quiet
-    if out.exists():
-        raise DataError(f"{out}: is there already; remove it, or choose another --out")
+    if (out / VOCABULARY).exists():
+        raise DataError(
+            f"{out}: holds a {VOCABULARY} already; remove it, or choose another --out"
+        )
     vocabulary = make_tokens(options.texts, out, options.tokenizer, size, show)
     for split in SPLITS:
         notes = open_tokens(out, split, vocabulary).notes

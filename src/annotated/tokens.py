@@ -213,9 +213,10 @@ def write_tokens(
 ) -> None:
     """Write the three splits of texts as token files: all of them, or nothing new.
 
-    Memory holds one document and a group of pieces. A split without text is a
-    DataError.
+    Memory holds a hundred documents at most. A split without text is a DataError.
     """
+    for left in folder.glob(".*.bin.*.tmp"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     writers: dict[str, TokenWriter] = {}
     with ExitStack() as stack:
         for split in SPLITS:

@@ -1,6 +1,7 @@
 """A language model's run: its work, its score, its writing, and its commands."""
 
 import dataclasses
+import doctest
 import json
 import math
 import os
@@ -105,6 +106,11 @@ def test_peaks_by_name(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     assert peak_flops("cuda:1") == peak
     assert peak is None or peak in PEAKS.values()
+
+
+def test_docstrings() -> None:
+    """What they show is so."""
+    assert doctest.testmod(language).failed == 0
 
 
 # Bits per byte
@@ -326,7 +332,7 @@ def test_tokens_once_for_several_runs(
     assert main(words) == 0
     assert "documents" in capsys.readouterr().out
     assert main(words) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "tokenizer.json already" in capsys.readouterr().err
     assert main(command(tmp_path / "tokens", tmp_path / "run")) == 0
     assert not (tmp_path / "run" / "tokens").exists()
     assert main(["evaluate", str(tmp_path / "run")]) == 0

@@ -146,6 +146,7 @@ tokens.make_tokens([{str(text)!r}], Path({str(tmp_path / "out")!r}), "bytes", 0,
         open_tokens(tmp_path / "out", "train", vocabulary)
     make_tokens([str(text)], tmp_path / "out", "bytes", 0, progress=False)
     assert texts(tmp_path / "out", "train", vocabulary)[0].startswith("A line")
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_an_error_in_the_middle_leaves_the_old_files(
