@@ -266,10 +266,10 @@ def open_tokens(folder: Path, split: str, vocabulary: Tokenizer) -> Tokens:
         raise DataError(
             f"{path}: damaged, or no token file ({error}); {again}"
         ) from None
-    if theirs != (ours := fingerprint(vocabulary)):
+    if theirs != fingerprint(vocabulary):
         raise DataError(
-            f"{path}: in the ids of another vocabulary, {theirs} and not {ours}; take "
-            f"the {VOCABULARY} beside it, or {again}"
+            f"{path}: in the ids of another vocabulary; take the {VOCABULARY} beside "
+            f"it, or {again}"
         )
     return Tokens(ids, notes)
 
