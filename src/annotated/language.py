@@ -495,7 +495,7 @@ def load_language_model(folder: str | Path, device: str = "cpu") -> Writer:
     return Writer(model.to(device).eval(), vocabulary)
 
 
-# %% notebooks/l_language.ipynb#commands
+# %% notebooks/l_language.ipynb#language-commands
 @dataclass(frozen=True)
 class Tokenize:
     """Write texts as token files, for any number of trainings.
