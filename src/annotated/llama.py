@@ -22,16 +22,8 @@ from annotated.decoding import Tensors
 from annotated.export import Export, new_folder, put_file, show_folder
 from annotated.language import find_language_run, load_language_model, set_up
 from annotated.modern import Config, LanguageModel, Scaling
-from annotated.subwords import (
-    END,
-    PAD,
-    SPECIAL,
-    START,
-    UNREACHABLE,
-    Subwords,
-    Tokenizer,
-    Words,
-)
+from annotated.subwords import END, PAD, SPECIAL, START, Subwords, Tokenizer, Words
+from annotated.tokens import adopted
 from annotated.training import write_tensors
 from annotated.translation import WEIGHTS
 
@@ -326,24 +318,6 @@ def special_ids(fields: Fields, saved: dict[str, Any], vocab: int) -> list[int]:
     return found
 
 
-# %% notebooks/m_llama.ipynb#renumbered
-def renumbered(saved: dict[str, Any], order: list[int]) -> dict[str, Any]:
-    """A tokenizer.json with word order[i] as number i, and the first three renamed."""
-    place = {old: new for new, old in enumerate(order)}
-    added, model = saved["added_tokens"], dict(saved["model"])
-    words = model["vocab"] | {token["content"]: token["id"] for token in added}
-    names = {place[old]: word for word, old in words.items()}
-    names = {i: f"⟨{i}⟩" for i in range(len(order))} | names
-    renamed = {names[i]: name for i, name in enumerate(UNREACHABLE)}
-    names |= dict(enumerate(UNREACHABLE))
-    model["vocab"] = {word: i for i, word in names.items()}
-    model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
-    kept = [t | {"id": place[t["id"]]} for t in added if not t["special"]]
-    kept.sort(key=lambda token: int(token["id"]))
-    dropped = dict.fromkeys(("post_processor", "truncation", "padding"))
-    return saved | {"model": model, "added_tokens": kept} | dropped
-
-
 # %% notebooks/m_llama.ipynb#read-tokenizer
 def library_of(path: Path, text: str) -> tokenizers.Tokenizer:
     """The library's tokenizer from its JSON."""
@@ -374,7 +348,7 @@ def read_tokenizer(path: Path, vocab: int) -> dict[str, Any]:
 # %% notebooks/m_llama.ipynb#our-tokenizer
 def our_tokenizer(path: Path, saved: dict[str, Any], order: list[int]) -> Subwords:
     """The vocabulary with word order[i] as number i."""
-    changed = renumbered(saved, order)
+    changed = adopted(saved, order)
     library = library_of(path, json.dumps(changed))
     found = library.get_vocab()
     if found != changed["model"]["vocab"] or len(found) != len(order):

@@ -41,7 +41,7 @@ from annotated.subwords import (
 
 __all__ = [
     "LEARN", "MANY", "SHAKESPEARE", "SPLITS", "VOCABULARY", "Packed", "Tokens",
-    "cut_at", "documents", "fingerprint", "make_tokens", "make_vocabulary",
+    "adopted", "cut_at", "documents", "fingerprint", "make_tokens", "make_vocabulary",
     "open_tokens", "split_documents", "text_path", "write_tokens",
 ]
 
@@ -107,16 +107,27 @@ def split_documents(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 # %% notebooks/n_tokens.ipynb#adopt
-def adopted(saved: dict[str, Any]) -> dict[str, Any]:
-    """A foreign vocabulary with our special ids before its words."""
-    model, added, shift = dict(saved["model"]), saved["added_tokens"], len(SPECIAL)
+def adopted(
+    saved: dict[str, Any], order: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """A foreign vocabulary with our special ids before its words.
+
+    With an `order`, our id i is their `order[i]`, and its first three become ours.
+    """
+    model, added = dict(saved["model"]), saved["added_tokens"]
     if not isinstance(model["vocab"], dict):
         raise DataError(f"a {model['type']} model, and its words have no numbers")
     words = model["vocab"] | {token["content"]: token["id"] for token in added}
-    names = {i + shift: word for word, i in words.items()}
+    order = order or [-3, -2, -1, *range(max(words.values()) + 1)]
+    place = {old: i for i, old in enumerate(order)}
+    names = {place[old]: word for word, old in words.items()}
+    ours = {names[i]: name for i, name in enumerate(UNREACHABLE) if i in names}
     names |= dict(enumerate(UNREACHABLE))
-    model["vocab"] = {names.get(i, f"⟨{i}⟩"): i for i in range(max(names) + 1)}
-    kept = [t | {"id": t["id"] + shift} for t in added if not t["special"]]
+    model["vocab"] = {names.get(i, f"⟨{i}⟩"): i for i in range(len(order))}
+    if model.get("unk_token") in ours:
+        model["unk_token"] = ours[model["unk_token"]]
+    kept = [t | {"id": place[t["id"]]} for t in added if not t["special"]]
+    kept.sort(key=lambda token: int(token["id"]))
     dropped = dict.fromkeys(("post_processor", "truncation", "padding"))
     return saved | {"model": model, "added_tokens": kept} | dropped
 

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from annotated.llama import (
     llama_config,
     llama_weights,
     our_config,
+    read_tokenizer,
+    special_ids,
     to_llama,
     word_order,
 )
@@ -489,6 +492,30 @@ def test_what_a_file_does_not_say_is_as_in_transformers() -> None:
     theirs = transformers.LlamaConfig(**said).to_dict()
     fields, whole = (Fields(Path("config.json"), x) for x in (said, theirs))
     assert our_config(fields) == our_config(whole)
+
+
+@pytest.mark.skipif("ANNOTATED_LLAMA" not in os.environ, reason="names no folder")
+def test_a_model_of_yours() -> None:
+    """The folder that ANNOTATED_LLAMA names: same words, same logits, same text."""
+    folder = Path(os.environ["ANNOTATED_LLAMA"])
+    model, words = from_llama(folder)
+    llama = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    fields = Fields.read(folder / "config.json")
+    saved = read_tokenizer(folder / "tokenizer.json", len(words))
+    special = special_ids(fields, saved, len(words))
+    order = torch.tensor(word_order(special, len(words)))
+    for line in ("The capital of France is", "A naïve cat — 猫", "def f(n):\n    "):
+        ids = torch.tensor([words.encode(line)])
+        asked = tokenizer(line, add_special_tokens=False, return_tensors="pt").input_ids
+        assert torch.equal(order[ids], asked)
+        with torch.no_grad():
+            wanted = llama.eval()(asked).logits[..., order]
+        torch.testing.assert_close(logits(model, ids), wanted, rtol=1e-5, atol=1e-4)
+        text = theirs_written(
+            llama, asked, special[2], do_sample=False, eos_token_id=special[2]
+        )
+        assert order[ours_written(model, ids)].tolist() == text
 
 
 # Mistakes
