@@ -437,6 +437,7 @@ class Writer:
 
     model: LanguageModel
     vocabulary: Tokenizer
+    begin: bool = False  # whether START comes before each prompt
 
     def stream(
         self, prompts: Sequence[str], how: Sampling | None = None
@@ -447,7 +448,8 @@ class Writer:
         """
         how = how or Sampling()
         how.check()
-        ids = [self.vocabulary.encode(prompt) or [END] for prompt in prompts]
+        begin, encode = [START] * self.begin, self.vocabulary.encode
+        ids = [[*begin, *encode(prompt)] or [END] for prompt in prompts]
         texts = [Unfolding(self.vocabulary, row) for row in ids]
         darts = [torch.Generator().manual_seed(how.seed + n) for n in range(len(ids))]
 
@@ -492,7 +494,8 @@ def load_language_model(folder: str | Path, device: str = "cpu") -> Writer:
             f"{folder}: {CONFIG} and {WEIGHTS} do not make a language model "
             f"({reason}); copy the folder again or train again"
         ) from None
-    return Writer(model.to(device).eval(), vocabulary)
+    begin = notes.get("begin", False)
+    return Writer(model.to(device).eval(), vocabulary, begin)
 
 
 # %% notebooks/l_language.ipynb#language-commands

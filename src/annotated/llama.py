@@ -569,6 +569,15 @@ class Import:
     """Format of the run's weights on the disk; in memory they have 32 bits."""
 
 
+# %% notebooks/m_llama.ipynb#begins
+def begins(folder: Path) -> bool:
+    """Whether the vocabulary of a Llama's folder puts a beginning before a text."""
+    path = folder / "tokenizer.json"
+    library = library_of(path, json.dumps(Fields.read(path).values))
+    start = Fields.read(folder / "config.json").values.get("bos_token_id")
+    return start is not None and library.encode("").ids[:1] == [start]
+
+
 # %% notebooks/m_llama.ipynb#commands
 def export_llama(options: Export) -> int:
     """Run `annotated export --to llama`."""
@@ -582,8 +591,9 @@ def import_llama(options: Import) -> int:
     """Run `annotated import`."""
     with new_folder(options.out) as out:
         model, vocabulary = from_llama(options.folder, options.precision)
-        length = min(1024, model.config.longest)
-        set_up(out, model.config, vocabulary, length=length, tokens="tokens")
+        notes = {"length": min(1024, model.config.longest), "tokens": "tokens"}
+        notes["begin"] = begins(options.folder)
+        set_up(out, model.config, vocabulary, **notes)
         write_tensors(out / WEIGHTS, model.state_dict(), {})
     show_folder(options.out)
     return 0

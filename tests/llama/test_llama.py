@@ -26,7 +26,7 @@ import annotated.llama
 from annotated.cli import main
 from annotated.data import DataError
 from annotated.decoding import greedy
-from annotated.language import load_language_model, set_up
+from annotated.language import Sampling, load_language_model, set_up
 from annotated.little_language import little_pairs
 from annotated.llama import (
     Fields,
@@ -749,6 +749,28 @@ def test_a_run_goes_out_and_comes_back(
     said = capsys.readouterr()
     assert main("generate --run half --prompt The --longest 5".split()) == 0
     assert capsys.readouterr().out.startswith("The") and not said.err
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_beginning_before_each_prompt(
+    foreign: Foreign, tmp_path: Path, begun: bool
+) -> None:
+    """Where the vocabulary puts one; then the text is theirs, from the prompt on."""
+    library = byte_level()
+    if not begun:
+        saved = json.loads(library.to_str()) | {"post_processor": None}
+        library = tokenizers.Tokenizer.from_str(json.dumps(saved))
+    llama, _, folder = foreign(library, bos_token_id=300, eos_token_id=301)
+    assert main(["import", str(folder), "--out", str(tmp_path / "run")]) == 0
+    writer = load_language_model(tmp_path / "run")
+    assert writer.begin == begun
+    asked = torch.tensor([library.encode(LINES[0]).ids])
+    assert (asked[0, 0] == 300) == begun
+    text = theirs_written(
+        llama, asked, 301, do_sample=False, suppress_tokens=[300, 302]
+    )
+    how = Sampling(temperature=0.0, longest=25)
+    assert writer.write([LINES[0]], how) == [library.decode(text)]
 
 
 def test_mistakes_at_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
