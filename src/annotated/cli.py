@@ -504,12 +504,27 @@ def carry_out(options: Any, typed: str) -> int:
     return answer(options)
 
 
+# %% notebooks/d_command_line.ipynb#train-command
+def train_command() -> Any:
+    """What `annotated train` takes: the options of one family."""
+
+    def train(model: Any) -> Any:
+        """Train a translator or a language model, and record what came out.
+
+        annotated train transformer --preset tiny --data multi30k --pair en-de
+        """
+        return model
+
+    train.__annotations__["model"] = train_commands() | language_command()
+    return train
+
+
 # %% notebooks/d_command_line.ipynb#main
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `annotated`, the deep-learning papers of this book as programs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS | {"train": train_commands() | language_command()},
+        COMMANDS | {"train": train_command()},
         prog="annotated",
         description=main.__doc__,
         args=arguments,
