@@ -35,6 +35,7 @@ SUITES = {
     "transformer": ["tests/transformer"],
     "decoding": ["tests/decoding/test_search.py"],
     "training": ["tests/training/test_loss.py"],
+    "modern": ["tests/modern/test_reference.py", "tests/modern/test_model.py"],
 }
 # Too slow to be asked each time, and the others ask the same.
 LEFT_OUT = ["-k", "not test_compiles and not test_learns and not test_examples"]
@@ -151,7 +152,7 @@ MUTANTS = [
     Mutant(
         14,
         "no last norm with pre-norm",
-        'nn.LayerNorm(d) if config.norm == "pre" else nn.Identity()',
+        'self.residual().norm if self.norm == "pre" else nn.Identity()',
         "nn.Identity()",
     ),
     Mutant(15, "no dropout in attention", RATE, "p = 0.0"),
@@ -212,6 +213,84 @@ MUTANTS = [
         "live.state, live.past = take(live.state, index), take(live.past, index)",
         STAYING,
         "decoding",
+    ),
+    Mutant(
+        2,
+        "a GLU that is called SwiGLU",
+        "self.gate(gate) * value",
+        "gate.sigmoid() * value",
+        "modern",
+    ),
+    Mutant(
+        2,
+        "gate and value exchanged",
+        "gate, value = self.inner(x)",
+        "value, gate = self.inner(x)",
+        "modern",
+    ),
+    Mutant(
+        3,
+        "with as many heads as words, heads turned and not words",
+        "(cos, sin), (a, b) = turn, x.chunk(2, dim=-1)",
+        """alike = x.dim() == 4 and x.shape[1] == x.shape[2]
+    (cos, sin), (a, b) = turn[:, :, None] if alike else turn, x.chunk(2, dim=-1)""",
+        "modern",
+    ),
+    Mutant(
+        4,
+        "neighbouring channels paired",
+        "(a, b) = turn, x.chunk(2, dim=-1)",
+        "(a, b) = turn, (x[..., ::2], x[..., 1::2])",
+        "modern",
+    ),
+    Mutant(
+        4,
+        "turned the other way",
+        "a * cos - b * sin, a * sin + b * cos",
+        "a * cos + b * sin, b * cos - a * sin",
+        "modern",
+    ),
+    Mutant(
+        31,
+        "keys of a step turned as if it began a text",
+        "self.own.remember(y, 0 if past is None else past.shape[-2])",
+        "self.own.remember(y, 0)",
+        "modern",
+    ),
+    Mutant(
+        31,
+        "queries of a step turned as if it began a text",
+        "self.rotary(query, key.shape[-2] - query.shape[-2])",
+        "self.rotary(query)",
+        "modern",
+    ),
+    Mutant(
+        31,
+        "padding of shorter prompts seen",
+        'visible = memory.get("real")',
+        "visible = None",
+        "modern",
+    ),
+    Mutant(
+        32,
+        "heads paired with the wrong groups",
+        "t.repeat_interleave(group, dim=1)",
+        "t.repeat(1, group, 1, 1)",
+        "modern",
+    ),
+    Mutant(
+        33,
+        "the statistic in half precision",
+        "wide = x.to(torch.promote_types(x.dtype, torch.float32))",
+        "wide = x",
+        "modern",
+    ),
+    Mutant(
+        33,
+        "the gain before the cast",
+        "self.weight * (wide * (mean_square + self.eps).rsqrt()).to(x.dtype)",
+        "(self.weight * (wide * (mean_square + self.eps).rsqrt())).to(x.dtype)",
+        "modern",
     ),
 ]
 

@@ -7,6 +7,7 @@ Each module is tangled from the notebook that explains it:
     annotated.little_language  notebooks/g_little_language.ipynb
     annotated.subwords         notebooks/h_subwords.ipynb
     annotated.parallel         notebooks/i_parallel.ipynb
+    annotated.tokens           notebooks/n_tokens.ipynb
     annotated.figures          notebooks/e_figures.ipynb
     annotated.records          notebooks/f_records.ipynb
     annotated.training         notebooks/b_training.ipynb
@@ -15,7 +16,10 @@ Each module is tangled from the notebook that explains it:
     annotated.seq2seq          notebooks/02_seq2seq.ipynb
     annotated.attention        notebooks/03_attention.ipynb
     annotated.transformer      notebooks/04_transformer.ipynb
+    annotated.modern           notebooks/05_modern.ipynb
     annotated.translation      notebooks/j_translation.ipynb
     annotated.export           notebooks/k_export.ipynb
+    annotated.language         notebooks/l_language.ipynb
+    annotated.llama            notebooks/m_llama.ipynb
     annotated.cli              notebooks/d_command_line.ipynb
 """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from annotated.parallel import Batch
-from annotated.seq2seq import check_sizes
+from annotated.seq2seq import check_config
 from annotated.subwords import PAD
 
 __all__ = [
@@ -103,9 +103,7 @@ class Config:
     dropout: float = 0.3  # (none)
 
     def __post_init__(self) -> None:
-        if self.score not in ("additive", "dot", "general"):
-            raise ValueError(f"score is {self.score}: give additive, dot or general")
-        check_sizes(self, "d_embedding", "d_hidden", "d_readout")
+        check_config(self, "d_embedding", "d_hidden", "d_readout")
 
 
 # %% notebooks/03_attention.ipynb#encoder

@@ -30,6 +30,18 @@ from annotated.data import (
     little_world_analogies,
 )
 from annotated.export import Export, export
+from annotated.language import (
+    Generate,
+    Tokenize,
+    TrainLanguage,
+    evaluate_language,
+    generate,
+    is_language_run,
+    language_command,
+    tokenize,
+    train_language,
+)
+from annotated.llama import Import, export_llama, import_llama
 from annotated.records import hardware, read_record, write_record
 from annotated.translation import (
     RUNS,
@@ -452,14 +464,18 @@ def answer(question: Neighbors | Analogy) -> int:
 COMMANDS: dict[str, Any] = {
     "train": Train,
     "translate": Translate,
+    "tokenize": Tokenize,
+    "generate": Generate,
     "evaluate": Evaluate,
     "export": Export,
+    "import": Import,
     "embed": Embed,
     "neighbors": Neighbors,
     "analogy": Analogy,
 }
 
 
+# %% notebooks/d_command_line.ipynb#carry-out
 def carry_out(options: Any, typed: str) -> int:
     """Carry out parsed options; `typed` is the command line, for the record."""
     match options:
@@ -467,13 +483,40 @@ def carry_out(options: Any, typed: str) -> int:
             return embed(options, typed)
         case Train():
             return train_translator(options, typed)
+        case TrainLanguage():
+            return train_language(options, typed)
         case Translate():
             return translate(options)
+        case Tokenize():
+            return tokenize(options)
+        case Generate():
+            return generate(options)
+        case Evaluate() if is_language_run(options.run):
+            return evaluate_language(options)
         case Evaluate():
             return evaluate(options)
+        case Export(to="llama"):
+            return export_llama(options)
         case Export():
             return export(options)
+        case Import():
+            return import_llama(options)
     return answer(options)
+
+
+# %% notebooks/d_command_line.ipynb#train-command
+def train_command() -> Any:
+    """What `annotated train` takes: the options of one family."""
+
+    def train(model: Any) -> Any:
+        """Train a translator or a language model, and record what came out.
+
+        annotated train transformer --preset tiny --data multi30k --pair en-de
+        """
+        return model
+
+    train.__annotations__["model"] = train_commands() | language_command()
+    return train
 
 
 # %% notebooks/d_command_line.ipynb#main
@@ -481,7 +524,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command `annotated`, the deep-learning papers of this book as programs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS | {"train": train_commands()},
+        COMMANDS | {"train": train_command()},
         prog="annotated",
         description=main.__doc__,
         args=arguments,

@@ -5,6 +5,10 @@
 
 import json
 import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,8 +38,8 @@ from annotated.translation import WEIGHTS, Translator, find_run, write_setup
 
 __all__ = [
     "MARIAN_SPECIAL", "NEVER", "Export", "Order", "export", "generation_config",
-    "marian_channels", "marian_config", "marian_tokenizer", "marian_weights", "reads",
-    "to_bf16", "to_marian", "writes",
+    "marian_channels", "marian_config", "marian_tokenizer", "marian_weights",
+    "new_folder", "put_file", "reads", "show_folder", "to_bf16", "to_marian", "writes",
 ]
 
 
@@ -291,10 +295,43 @@ def to_bf16(run: str | Path, folder: str | Path) -> Path:
     return folder
 
 
+# %% notebooks/k_export.ipynb#new-folder
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder under a temporary name, which gets its own when the block succeeds.
+
+    After an error or an interrupt nothing is left. A folder that is there already is a
+    DataError: nothing is written over.
+    """
+    if folder.exists():
+        raise DataError(
+            f"{folder}: is there already; remove it, or choose another --out"
+        )
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot write it ({error.strerror or error}); make room or "
+            "choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def show_folder(folder: Path) -> None:
+    """Print what a folder holds."""
+    files = sorted(folder.iterdir())
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{folder}: {size:.1f} MB in {', '.join(path.name for path in files)}")
+
+
 # %% notebooks/k_export.ipynb#export-options
 @dataclass(frozen=True)
 class Export:
-    """Write a trained translator for other programs, or in half the bytes.
+    """Write a trained model for other programs, or a translator in half the bytes.
 
     annotated export runs/first --to marian --out first-marian
     """
@@ -303,31 +340,33 @@ class Export:
     """A new folder to write to."""
     run: tyro.conf.Positional[Path | None] = None
     """A run's folder or name, else the book's model transformer-tiny-multi30k-en-de."""
-    to: Literal["marian", "bf16"] = "marian"
-    """marian for Hugging Face and CTranslate2; bf16 for this book, in half the size."""
+    to: Literal["marian", "llama", "bf16"] = "marian"
+    """marian: a translator for Hugging Face and CTranslate2; llama: a language model
+    for Hugging Face and others; bf16: a translator for this book, in half the size."""
     beam: int = 5
     """Hypotheses that Marian keeps, unless it is told another number."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Format of a Llama's weights."""
 
 
 # %% notebooks/k_export.ipynb#export-translator
 def export(options: Export) -> int:
-    """Run `annotated export`."""
-    run, out = find_run(options.run), options.out
+    """Run `annotated export` on a translator."""
+    run = find_run(options.run)
     if options.beam < 1:
         raise DataError(f"--beam {options.beam}: give 1 or more")
-    if out.exists():
-        raise DataError(f"{out}: is there already; remove it, or choose another --out")
-    if options.to == "bf16":
-        to_bf16(run, out)
-    else:
-        translator = Translator.load(run)
-        if not isinstance(translator.model, Transformer):
-            kind = type(translator.model).__name__
-            raise DataError(
-                f"{run}: a {kind} model, and Marian has the layers of a Transformer "
-                "only; give a run of `annotated train transformer`, or --to bf16"
-            )
-        to_marian(translator.model, translator.source, out, options.beam)
-    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
-    print(f"{out}: {size:.1f} MB in {', '.join(sorted(p.name for p in out.iterdir()))}")
+    with new_folder(options.out) as out:
+        if options.to == "bf16":
+            to_bf16(run, out)
+        else:
+            translator = Translator.load(run)
+            if not isinstance(translator.model, Transformer):
+                kind = type(translator.model).__name__
+                raise DataError(
+                    f"{run}: a {kind} model, and Marian has the layers of a "
+                    "Transformer only; give a run of `annotated train transformer`, "
+                    "or --to bf16"
+                )
+            to_marian(translator.model, translator.source, out, options.beam)
+    show_folder(options.out)
     return 0

@@ -4,7 +4,7 @@
 """Seq2Seq: a sentence in one vector."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from annotated.parallel import Batch
 from annotated.subwords import PAD
 
 __all__ = [
-    "Config", "Encoder", "Net", "Seq2Seq", "check_sizes", "gru_step", "lstm_step",
+    "Config", "Encoder", "Net", "Seq2Seq", "check_config", "gru_step", "lstm_step",
     "make_net", "named", "reversed_within", "rnn_step", "unnamed",
 ]
 
@@ -102,11 +102,15 @@ def reversed_within(
 
 
 # %% notebooks/02_seq2seq.ipynb#config
-def check_sizes(config: Any, *names: str) -> None:
-    """A ValueError for a size below 1, or a dropout that is no share of a whole."""
-    for name in names:
+def check_config(config: Any, *sizes: str) -> None:
+    """A ValueError for a size below 1, an unknown choice, a dropout of 1 or more."""
+    for name in sizes:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
+    for name, kind in get_type_hints(type(config)).items():
+        choices, value = get_args(kind), getattr(config, name)
+        if get_origin(kind) is Literal and value not in choices:
+            raise ValueError(f"{name} is {value}: give one of {', '.join(choices)}")
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout is {config.dropout}: give 0 to less than 1")
 
@@ -124,9 +128,7 @@ class Config:
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.cell not in ("lstm", "gru"):
-            raise ValueError(f"cell is {self.cell}: give lstm or gru")
-        check_sizes(self, "d_embedding", "d_hidden", "layers")
+        check_config(self, "d_embedding", "d_hidden", "layers")
 
 
 # %% notebooks/02_seq2seq.ipynb#states

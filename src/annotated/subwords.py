@@ -20,9 +20,9 @@ from tqdm import tqdm
 from annotated.data import DataError, replacing
 
 __all__ = [
-    "END", "PAD", "SPECIAL", "SPLIT", "START", "Pair", "Subwords", "Tokenizer", "Words",
-    "apply_merges", "byte_letters", "check_ids", "in_bytes", "kind", "learn_merges",
-    "load_tokenizer", "merge", "split_text",
+    "END", "PAD", "SPECIAL", "SPLIT", "START", "UNREACHABLE", "Pair", "Subwords",
+    "Tokenizer", "Words", "apply_merges", "byte_letters", "check_ids", "in_bytes",
+    "kind", "learn_merges", "load_tokenizer", "merge", "split_text", "train_library",
 ]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from annotated.attention import real_words
 from annotated.parallel import Batch
-from annotated.seq2seq import check_sizes
+from annotated.seq2seq import check_config
 from annotated.training import dropout
 
 __all__ = [
@@ -60,8 +60,8 @@ def causal(q: int, device: torch.device | None = None) -> Bool[Tensor, "q q"]:
 
 # %% notebooks/04_transformer.ipynb#shape-names
 Stream = Float[Tensor, "batch q d_model"]
-KeyValue = Float[Tensor, "batch two heads k d_head"]
-Past = Float[Tensor, "batch q two heads past d_head"]
+KeyValue = Float[Tensor, "batch two kv_heads k d_head"]
+Past = Float[Tensor, "batch q two kv_heads past d_head"]
 Weight = Float[Tensor, "batch heads q k"]
 Visible = Bool[Tensor, "#batch 1 #q k"]
 Logits = Float[Tensor, "batch q vocab"]
@@ -72,10 +72,7 @@ State = dict[str, Tensor]
 
 # %% notebooks/04_transformer.ipynb#multi-head-attention
 class MultiHeadAttention(nn.Module):
-    """Attention in several subspaces at once (Vaswani et al. 2017, section 3.2.2).
-
-    ``remember`` makes what ``x`` looks at: of itself, its past, or another sequence.
-    """
+    """Attention in several subspaces at once (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, d_model: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -86,8 +83,8 @@ class MultiHeadAttention(nn.Module):
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.output = nn.Linear(d_model, d_model)
 
-    def remember(self, x: Float[Tensor, "batch k d_model"]) -> KeyValue:
-        """Keys and values of every word, cut into heads."""
+    def remember(self, x: Float[Tensor, "batch k d_model"], first: int = 0) -> KeyValue:
+        """What others look at: keys and values of the words of x, cut into heads."""
         both = self.key_value(x).unflatten(-1, (2, self.heads, -1))
         return both.permute(0, 2, 3, 1, 4)
 
@@ -136,11 +133,19 @@ class Config:
     longest: int = 1024
 
     def __post_init__(self) -> None:
-        if self.norm not in ("post", "pre"):
-            raise ValueError(f"norm is {self.norm}: give post or pre")
-        if self.positions not in (kinds := ("sinusoids", "learned", "none")):
-            raise ValueError(f"positions is {self.positions}: give one of {kinds}")
-        check_sizes(self, "layers", "d_model", "d_ff", "heads", "longest")
+        check_config(self, "layers", "d_model", "d_ff", "heads", "longest")
+
+    def attention(self, own: bool = True) -> Any:
+        return MultiHeadAttention(self.d_model, self.heads, self.dropout)
+
+    def network(self) -> Any:
+        return FeedForward(self.d_model, self.d_ff, self.dropout)
+
+    def residual(self) -> Any:
+        return Residual(self.d_model, self.dropout, self.norm)
+
+    def last_norm(self) -> Any:
+        return self.residual().norm if self.norm == "pre" else nn.Identity()
 
 
 PRESETS = {
@@ -219,10 +224,8 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.own = MultiHeadAttention(config.d_model, config.heads, config.dropout)
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout)
-        self.after_own = Residual(config.d_model, config.dropout, config.norm)
-        self.after_feed_forward = Residual(config.d_model, config.dropout, config.norm)
+        self.own, self.feed_forward = config.attention(), config.network()
+        self.after_own, self.after_feed_forward = config.residual(), config.residual()
 
     def forward(self, x: Stream, visible: Visible) -> Stream:
         y = self.after_own.read(x)
@@ -237,8 +240,7 @@ class DecoderLayer(EncoderLayer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.cross = MultiHeadAttention(config.d_model, config.heads, config.dropout)
-        self.after_cross = Residual(config.d_model, config.dropout, config.norm)
+        self.cross, self.after_cross = config.attention(own=False), config.residual()
 
     def forward(  # type: ignore[override]
         self, x: Stream, memory: KeyValue, visible: Visible
@@ -258,14 +260,13 @@ class DecoderLayer(EncoderLayer):
 
     def step(
         self, x: Stream, past: Past, memory: KeyValue, visible: Visible, weights: bool
-    ) -> tuple[Stream, Tensor, Weight | None]:
-        """One word of each hypothesis: the stream, the past with it, the weights."""
+    ) -> tuple[Tensor, Stream, Weight | None]:
+        """One word of each hypothesis: the past with it, the stream, the weights."""
         y = self.after_own.read(x).flatten(0, 1)[:, None]
-        now = self.own.remember(y).unflatten(0, x.shape[:2])
+        now = self.own.remember(y, past.shape[-2]).unflatten(0, x.shape[:2])
         past = torch.cat([past, now], dim=-2)
         x = self.after_own.add(x, self.own(y, past.flatten(0, 1))[0].view_as(x))
-        x, weight = self.rest(x, memory, visible, weights)
-        return x, past, weight
+        return past, *self.rest(x, memory, visible, weights)
 
 
 # %% notebooks/04_transformer.ipynb#first-values
@@ -289,11 +290,10 @@ class Reader(nn.Module):
 
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__()
-        d, self.config = config.d_model, config
-        self.output = nn.Linear(d, vocab, bias=False)
+        self.config, self.output = config, nn.Linear(config.d_model, vocab, bias=False)
         self.positions, self.dropout = Positions(config), config.dropout
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
-        self.encoder_norm = nn.LayerNorm(d) if config.norm == "pre" else nn.Identity()
+        self.encoder_norm = config.last_norm()
 
     def embed(self, ids: Ids, first: int = 0) -> Stream:
         """The stream before the first layer: word times √d_model, plus place."""
@@ -316,7 +316,7 @@ class Transformer(Reader):
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__(config, vocab)
         self.decoder: Any = nn.ModuleList(map(DecoderLayer, [config] * config.layers))
-        self.decoder_norm = type(self.encoder_norm)(config.d_model)
+        self.decoder_norm = config.last_norm()
         first_values(self)
 
     def encode(self, source: Ids, lengths: Lengths) -> State:
@@ -344,6 +344,6 @@ class Transformer(Reader):
         x = self.embed(token.flatten(0, 1)[:, None], first).view(*token.shape, -1)
         for i, layer in enumerate(self.decoder):
             seen = memory[f"source.{i}"], memory["visible"], "attention" in state
-            x, now[f"past.{i}"], weight = layer.step(x, state[f"past.{i}"], *seen)
+            now[f"past.{i}"], x, weight = layer.step(x, state[f"past.{i}"], *seen)
         now |= {} if weight is None else {"attention": weight.mean(1)}  # last layer's
         return self.output(self.decoder_norm(x)), now

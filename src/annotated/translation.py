@@ -458,9 +458,9 @@ def validation_score(
 
 
 # %% notebooks/j_translation.ipynb#begin-run
-def check_free(options: Train, folder: Path) -> None:
+def check_free(folder: Path, resume: bool) -> None:
     """Refuse a folder that holds a run, unless this one goes on with it."""
-    if any(folder.glob("*.safetensors")) and not options.resume:
+    if any(folder.glob("*.safetensors")) and not resume:
         raise DataError(
             f"{folder}: holds a run already; add --resume to go on with it, or choose "
             "another --name or --out"
@@ -507,22 +507,22 @@ def check_device(device: str) -> None:
         )
 
 
-def set_threads(options: Train) -> None:
+def set_threads(threads: int | None) -> None:
     """Take the number of threads asked for."""
-    if options.threads is not None:
-        if options.threads < 1:
-            raise DataError(f"--threads {options.threads}: give 1 or more")
-        torch.set_num_threads(options.threads)
+    if threads is not None:
+        if threads < 1:
+            raise DataError(f"--threads {threads}: give 1 or more")
+        torch.set_num_threads(threads)
 
 
 # %% notebooks/j_translation.ipynb#train-translator
 def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
     check_device(options.device)
-    set_threads(options)
+    set_threads(options.threads)
     name, folder = run_folder(options)
     config = chosen_model(options)
-    check_free(options, folder)
+    check_free(folder, options.resume)
     finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
     with processes(options.device) as process:
         with process.first():  # what it learns and loads is there for the others
@@ -721,16 +721,19 @@ class Evaluate:
     """Score the book's English-German model, or a run, on a split of a corpus.
 
     annotated evaluate runs/first --data multi30k --pair en-de --split test2016
+
+    A translator gets BLEU, a language model bits per byte.
     """
 
     run: tyro.conf.Positional[Path | None] = None
     """A run's folder or name, else the book's model transformer-tiny-multi30k-en-de."""
-    data: str = "multi30k"
-    """multi30k, tatoeba, little, wmt14, or a folder."""
+    data: str | None = None
+    """multi30k, tatoeba, little, wmt14, or a folder; multi30k unless given. Of a
+    language model a text, a file or token files; those of its run unless given."""
     pair: str = "en-de"
-    """Source and target language."""
+    """Source and target language of a translator."""
     split: str | None = None
-    """The split to translate: the corpus's test split unless given."""
+    """The split to score: the corpus's test split unless given."""
     output: Path | None = None
     """Where to write the translations."""
     search: Search = field(default_factory=Search)
@@ -739,8 +742,9 @@ class Evaluate:
 def evaluate(options: Evaluate) -> int:
     """Run `annotated evaluate`."""
     translator = Translator.load(find_run(options.run), options.search.device)
-    split = options.split or split_names(options.data)[2]
-    lines = parallel_lines(options.data, options.pair, split)
+    data = options.data or "multi30k"
+    split = options.split or split_names(data)[2]
+    lines = parallel_lines(data, options.pair, split)
     language = languages(options.pair)[1]
     scores, signatures, found = score_split(
         translator, lines, language, **options.search.options()

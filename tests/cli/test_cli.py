@@ -333,12 +333,19 @@ def test_wrong_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option has an explanation and a default; every command an example."""
     pages = {}
-    for name in ("embed", "neighbors", "analogy", "translate", "evaluate", "export"):
+    names = "embed neighbors analogy train translate tokenize generate evaluate export"
+    for name in names.split():
         with pytest.raises(SystemExit) as exit:
             main([name, "--help"])
         assert exit.value.code == 0
         pages[name] = capsys.readouterr().out
         assert f"\nannotated {name} " in pages[name]
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    whole = capsys.readouterr().out
+    assert "Union" not in whole
+    for name in (*names.split(), "import"):
+        assert f"• {name} " in whole and f"annotated {name} " in whole, name
     for option in cli.settings(cli.Embed(cli.Training())):
         assert f"--{option.replace('_', '-')} " in pages["embed"]
     for page in pages.values():
