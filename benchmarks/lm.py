@@ -86,6 +86,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "tokens": 32_768,
     },
 }
+RATIOS = {
+    "train_ratio_hf_llama": "train_tokens_per_second",
+    "train_cpu_ratio_hf_llama": "train_tokens_per_cpu_second",
+}
 PACKAGES = ["transformers", "numpy"]
 TRAINED = {
     "training": "*",
@@ -95,6 +99,7 @@ TRAINED = {
 WRITTEN = {
     "writing": "*",
     "tokens/s": "{metrics[generate_b1_tokens_per_second_*]:,.1f}",
+    "tokens/CPU-s": "{metrics[generate_b1_tokens_per_cpu_second_*]:,.1f}",
 }
 USED = {
     "training": "*",
@@ -309,12 +314,13 @@ def training_measures(
         speeds = {f"{who}_{p}": metrics[f"{kind}_{who}_{p}"] for p in precisions}
         fastest = max(speeds, key=speeds.__getitem__)
         best[who] = fastest.removeprefix(f"{who}_")
-        for each in (kind, "train_tokens_per_cpu_second"):
+        for each in RATIOS.values():
             metrics[f"{each}_{who}"] = metrics[f"{each}_{fastest}"]
     ratios = {}
-    for of in ("", *(f"_{p}" for p in precisions)):
-        ratio = metrics[f"{kind}_ours{of}"] / metrics[f"{kind}_hf{of}"]
-        ratios[f"train_ratio_hf_llama{of}"] = ratio
+    for ratio, each in RATIOS.items():
+        for of in ("", *(f"_{p}" for p in precisions)):
+            ours, theirs = (metrics[f"{each}_{who}{of}"] for who in ("ours", "hf"))
+            ratios[f"{ratio}{of}"] = ours / theirs
     return ratios | metrics, best
 
 
@@ -441,15 +447,23 @@ def measure_writing(settings: Settings) -> tuple[dict[str, float], dict[str, Any
     turns = in_turns("writing", work, settings.warm_up, settings.turns, speed)
     texts = {name: done[-1].pop("texts") for name, done in turns.items()}
     check_texts(texts)
-    kind, metrics = "generate_b1_tokens_per_second", {}
-    for name, done in turns.items():
-        metrics |= spread(kind, name, [speed(turn) for turn in done])
-    ratios = {
-        f"generate_b1_ratio_hf{of}": metrics[f"{kind}_ours{of}"] / metrics[f"{kind}_hf"]
-        for of in ("", "_greedy")
-    }
+    metrics = writing_measures(turns)
     kinds = [len(set(text)) for text in texts["ours"]]
-    return ratios | metrics, {"different_words_of_each_text": kinds}
+    return metrics, {"different_words_of_each_text": kinds}
+
+
+def writing_measures(turns: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Ratios, then medians and extremes."""
+    metrics, ratios = {}, {}
+    for cpu in ("", "cpu_"):
+        kind = f"generate_b1_tokens_per_{cpu}second"
+        for name, done in turns.items():
+            rates = [turn["tokens"] / turn[f"{cpu}seconds"] for turn in done]
+            metrics |= spread(kind, name, rates)
+        for of in ("", "_greedy"):
+            ratio = metrics[f"{kind}_ours{of}"] / metrics[f"{kind}_hf"]
+            ratios[f"generate_b1_{cpu}ratio_hf{of}"] = ratio
+    return ratios | metrics
 
 
 def peak_of(settings: Settings) -> float:

@@ -66,6 +66,7 @@ def test_side_by_side(
         speeds = [metrics[f"generate_b1_tokens_per_second_{w}"] for w in (ours, "hf")]
         ratio = metrics[f"generate_b1_ratio_hf{of}"]
         assert ratio == pytest.approx(speeds[0] / speeds[1])
+    assert {"train_cpu_ratio_hf_llama_bf16", "generate_b1_cpu_ratio_hf"} <= set(metrics)
     assert all(turn["tokens"] == 64 for turn in config["training_turns"]["hf_fp32"])
     assert "train_ratio_hf_llama: " in capsys.readouterr().out
 
