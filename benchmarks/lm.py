@@ -1,7 +1,7 @@
 """Chapter 5's language model beside Hugging Face's Llama: one machine, in turns.
 
 Both have one shape and begin with the same weights, under Llama's names there; before
-the clock starts their losses on a batch must be equal.
+the clock starts their losses on two rows must be equal.
 
 Training. Both make updates on the same rows of tokens, with the same fused AdamW, which
 decays matrices alone, and the same clipping. Ours is the step of `annotated train lm`:
@@ -288,8 +288,8 @@ def learn(learner: Any, batches: Sequence[Batch], device: str) -> dict[str, Any]
 
 @torch.no_grad()
 def check_same(settings: Settings, batch: Batch) -> str:
-    """Both say the same of a batch, in float32; the attention that Llama takes."""
-    model, ids = our_model(settings).to(settings.device), batch.target_in
+    """Both say the same of two rows, in float32; the attention that Llama takes."""
+    model, ids = our_model(settings).to(settings.device), batch.target_in[:2]
     llama = as_llama(model)
     ours, theirs = model.loss(ids), llama(input_ids=ids, labels=ids).loss
     if not torch.isclose(ours, theirs, rtol=1e-4, atol=0):
@@ -501,10 +501,10 @@ def ready(
 def measure_utilisation(settings: Settings) -> tuple[dict[str, float], dict[str, Any]]:
     """Train both, and tell what share of the peak that is."""
     peak = peak_of(settings)
-    if settings.device == "cuda":
-        torch.set_float32_matmul_precision("high")
     batches = training_batches(settings)
     attention = check_same(settings, batches[0])
+    if settings.device == "cuda":
+        torch.set_float32_matmul_precision("high")
     metrics, work = {}, {}
     for name, kind in (("ours", OurLearner), ("hf", TheirLearner)):
         learner, memory = ready(kind, settings, batches[0])
