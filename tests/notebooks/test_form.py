@@ -81,3 +81,10 @@ def readable(output: nbformat.NotebookNode) -> str:
         for kind, data in output.get("data", {}).items()
         if kind == "text/plain"
     )
+
+
+def test_has_no_control_characters(notebook: Path) -> None:
+    """An escape in a script has made one letter of a backslash and the letter after."""
+    book = nbformat.read(notebook, as_version=4)
+    odd = [c.id for c in book.cells if re.search(r"[\x00-\x09\x0b-\x1f]", c.source)]
+    assert not odd, "cells with control characters in their text"
