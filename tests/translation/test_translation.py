@@ -437,6 +437,28 @@ def test_any_folder_can_be_streamed_with_a_given_vocabulary(
     assert record["config"]["stream"] is True
 
 
+def test_a_run_starts_where_another_ended(
+    corpus: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights and words, not first values; a run of another shape is refused."""
+    words = f"train transformer --data {corpus} --start {small} --name more"
+    words += " --updates 1 --warmup 0 --ema 0 --learning-rate 1e-9 --tokens 200"
+    words += " --dropout 0.5 --beam 1 --threads 1 --quiet"
+    assert main([*words.split(), "--out", str(tmp_path / "more")]) == 0
+    more = tmp_path / "more"
+    assert (more / "source.json").read_bytes() == (small / "source.json").read_bytes()
+    first, second = (Translator.load(folder).model for folder in (small, more))
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    record = read_record(more / "more.json")
+    assert record["config"]["start"] == "small"
+    assert "--start" in record["command"]
+    capsys.readouterr()
+    other_shape = [*words.split(), "--preset", "small", "--out", str(tmp_path / "no")]
+    assert main(other_shape) == 2
+    assert "another model" in capsys.readouterr().err
+
+
 def test_a_missing_test_split_is_told_before_training(
     web: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
