@@ -25,6 +25,7 @@ Open = Callable[..., Page]
 @pytest.fixture
 def opened(browser: Browser):
     """Open the fragment of a chart, with or without a network and a module loader."""
+    figures.use_theme()
     page = browser.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -49,7 +50,6 @@ def opened(browser: Browser):
         page.wait_for_load_state("networkidle")
         return page
 
-    figures.use_theme()
     yield open_page
     page.close()
     assert faults == []
