@@ -6,7 +6,6 @@
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -48,6 +47,7 @@ from annotated.translation import (
     check_free,
     check_name,
     find_run,
+    leave,
     set_threads,
 )
 
@@ -280,15 +280,8 @@ def train_language(options: TrainLanguage, typed: str) -> int:
             model, batches, options.recipe, validation=held_out, folder=folder,
             identity=identity, device=options.device, progress=not options.quiet,
         )
-    if history.stopped == "interrupted":
-        if not process.rank:
-            print(f"go on with\n    {typed} --resume", file=sys.stderr)
-        return 130
-    if process.rank:
-        return 0
-    if finished:
-        print(f"{folder}: finished already")
-        return 0
+    if finished or process.rank or history.stopped == "interrupted":
+        return leave(history, typed, folder, process)
     metrics = measure_language(options, model, text, history, process)
     settings = identity | {"preset": options.preset, "data": list(options.data)}
     settings |= {"device": options.device, "threads": torch.get_num_threads()}

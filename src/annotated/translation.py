@@ -55,9 +55,10 @@ __all__ = [
     "SHIPPED", "SPLITS", "WEIGHTS", "Evaluate", "Lines", "Model", "ModelConfig",
     "Search", "Sides", "Train", "Translate", "Translator", "batches_of", "bleu_in",
     "bleu_scores", "build_model", "check_name", "chosen_model", "describe", "evaluate",
-    "find_run", "learn_vocabularies", "measure", "model_folders", "parse_config",
-    "run_folder", "score_split", "split_names", "train_commands", "train_translator",
-    "training_batches", "translate", "validation_score", "write_setup",
+    "find_run", "learn_vocabularies", "leave", "measure", "model_folders",
+    "parse_config", "run_folder", "score_split", "split_names", "train_commands",
+    "train_translator", "training_batches", "translate", "validation_score",
+    "write_setup",
 ]
 
 
@@ -515,6 +516,17 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+# %% notebooks/j_translation.ipynb#leave
+def leave(history: History, typed: str, folder: Path, process: Process) -> int:
+    """The exit status of a call that has nothing to record; says why."""
+    interrupted = history.stopped == "interrupted"
+    if interrupted and not process.rank:
+        print(f"go on with\n    {typed} --resume", file=sys.stderr)
+    elif not process.rank:
+        print(f"{folder}: finished already")
+    return 130 if interrupted else 0
+
+
 # %% notebooks/j_translation.ipynb#train-translator
 def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
@@ -543,15 +555,8 @@ def train_translator(options: Train, typed: str) -> int:
             device=options.device,
             progress=not options.quiet,
         )
-    if history.stopped == "interrupted":
-        if not process.rank:
-            print(f"go on with\n    {typed} --resume", file=sys.stderr)
-        return 130
-    if process.rank:
-        return 0
-    if finished:  # by an earlier call; the loop has compared all settings with it
-        print(f"{folder}: finished already")
-        return 0
+    if finished or process.rank or history.stopped == "interrupted":
+        return leave(history, typed, folder, process)
     metrics, settings = measure(options, unseen, translator, history)
     settings |= run_identity(options, config) | {"processes": process.size}
     path = write_record(

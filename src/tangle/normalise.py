@@ -118,7 +118,7 @@ def _join_prints(outputs: list[Any]) -> list[Any]:
     for output in outputs:
         stream = _stream(output)
         if stream and joined and stream == _stream(joined[-1]):
-            joined[-1]["text"] = [*joined[-1]["text"], *output["text"]]
+            joined[-1]["text"] = "".join([*joined[-1]["text"], *output["text"]])
         else:
             joined.append(output)
     for output in joined:
@@ -130,13 +130,10 @@ def _join_prints(outputs: list[Any]) -> list[Any]:
 def _stream(output: Any) -> str | None:
     """The name of the stream that this output belongs to, if it is well formed."""
     try:
-        text, name = output["text"], output["name"]
-        well_formed = output["output_type"] == "stream" and isinstance(
-            "".join(text), str
-        )
+        "".join(output["text"])  # a TypeError for what is no text
+        return str(output["name"]) if output["output_type"] == "stream" else None
     except (KeyError, TypeError):
         return None
-    return str(name) if well_formed else None
 
 
 def _clean_output(output: Any, number: int | None) -> None:
