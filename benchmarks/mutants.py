@@ -85,7 +85,7 @@ STAYING = """stay = torch.arange(width, device=rows.device).clamp(max=beam - 1)
 SCALE = " / math.sqrt(query.shape[-1])"
 HIDDEN = "visible.to(score).log()"
 ROOT_D = " * math.sqrt(self.config.d_model)"
-RATE = "p = self.dropout * self.training"
+RATE = "memory.unbind(1), self.dropout * self.training"
 SMOOTHED = "smoothing / log_p.shape[1] * log_p.sum()"
 
 MUTANTS = [
@@ -155,8 +155,13 @@ MUTANTS = [
         'self.residual().norm if self.norm == "pre" else nn.Identity()',
         "nn.Identity()",
     ),
-    Mutant(15, "no dropout in attention", RATE, "p = 0.0"),
-    Mutant(15, "dropout in attention at decoding too", RATE, "p = self.dropout"),
+    Mutant(15, "no dropout in attention", RATE, "memory.unbind(1), 0.0"),
+    Mutant(
+        15,
+        "dropout in attention at decoding too",
+        RATE,
+        "memory.unbind(1), self.dropout",
+    ),
     Mutant(
         16,
         "smoothing spread over V - 2",

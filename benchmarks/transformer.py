@@ -77,6 +77,7 @@ except ImportError as error:
 
 HOW = HELP.replace("benchmarks/attention.py", "benchmarks/transformer.py")
 SIZES = {"tiny": "tiny", "d256": "small"}
+DROPOUT = ("dropout", "attention_dropout", "activation_dropout")
 SEARCHES = {"greedy": 1, "beam5": 5}
 PEAKS = {"A100": 312.0, "H100": 989.4, "H200": 989.4, "L4": 121.0, "4090": 165.2}
 TRAINED = {
@@ -174,6 +175,12 @@ def training_batches(settings: Settings) -> tuple[list[Batch], int]:
     return [batch for _, batch in chosen], len(subwords)
 
 
+def shape(size: str) -> Config:
+    """A preset; it drops where the peers do, who have one rate for all places."""
+    config = PRESETS[SIZES.get(size, size)]
+    return dataclasses.replace(config, **dict.fromkeys(DROPOUT, config.dropout))
+
+
 def joeynmt_model(config: Config) -> dict[str, Any]:
     """Our sizes in JoeyNMT's words; first values after Glorot, as in its examples."""
     stack = {
@@ -210,7 +217,7 @@ class JoeyLearner(JoeyNMT):
         written = settings.scratch / "batches.pt"
         torch.save([batch._asdict() for batch in batches], written)
         self.config = {
-            "model": joeynmt_model(PRESETS[SIZES[size]]),
+            "model": joeynmt_model(shape(size)),
             "vocabulary": vocab,
             "smoothing": peers.SMOOTHING,
             "learning_rate": peers.LEARNING_RATE,
@@ -264,7 +271,7 @@ def learners(
     size: str, batches: Sequence[Batch], vocab: int, settings: Settings
 ) -> dict[str, Any]:
     """Ours in two precisions, and the peers that are wanted."""
-    config = PRESETS[SIZES[size]]
+    config = shape(size)
     found: dict[str, Any] = {
         "ours": peers.our_learner(config, vocab, "bf16"),
         "ours_fp32": peers.our_learner(config, vocab, "fp32"),
@@ -448,7 +455,7 @@ def peak_flops(settings: Settings) -> float:
 
 def compiled_learners(vocab: int) -> dict[str, Any]:
     """`base` on the GPU; our loss has autocast inside, the peers get it here."""
-    config = PRESETS["base"]
+    config = shape("base")
     found = {
         "ours": peers.our_learner(config, vocab, "bf16"),
         "nn_transformer": peers.their_learner(peers.TorchTransformer, config, vocab),
@@ -562,7 +569,7 @@ def report(settings: Settings) -> None:
         "clip": peers.CLIP,
         "optimizer": "Adam, fused, for all",
         "length_penalty": 1.0,
-        "models": {size: dataclasses.asdict(PRESETS[n]) for size, n in SIZES.items()},
+        "models": {size: dataclasses.asdict(shape(size)) for size in SIZES},
         "differences": DIFFERENCES,
     }
     path = write_record(

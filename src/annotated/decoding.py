@@ -74,7 +74,7 @@ def resting(model: StepModel) -> Iterator[None]:
     if busy is not None:
         busy.eval()
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             yield
     finally:
         if busy is not None:

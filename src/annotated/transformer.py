@@ -94,9 +94,8 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Stream, Weight | None]:
         """What the words of x find in memory; the weights, where they are formed."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = memory.unbind(1)
-        p = self.dropout * self.training
-        if weights or (p and x.device.type == "cpu"):
+        (key, value), p = memory.unbind(1), self.dropout * self.training
+        if weights or (self.training and x.device.type == "cpu"):
             seen = causal(x.shape[1], x.device) if is_causal else visible
             mixed, weight = attend(query, key, value, seen, p)
         else:
@@ -131,15 +130,17 @@ class Config:
     norm: Literal["post", "pre"] = "post"
     positions: Literal["sinusoids", "learned", "none"] = "sinusoids"
     longest: int = 1024
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_config(self, "layers", "d_model", "d_ff", "heads", "longest")
 
     def attention(self, own: bool = True) -> Any:
-        return MultiHeadAttention(self.d_model, self.heads, self.dropout)
+        return MultiHeadAttention(self.d_model, self.heads, self.attention_dropout)
 
     def network(self) -> Any:
-        return FeedForward(self.d_model, self.d_ff, self.dropout)
+        return FeedForward(self.d_model, self.d_ff, self.activation_dropout)
 
     def residual(self) -> Any:
         return Residual(self.d_model, self.dropout, self.norm)
@@ -166,9 +167,8 @@ class Positions(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.kind, size = config.positions, (config.longest, config.d_model)
-        self.table: Tensor
         if self.kind == "learned":
-            self.table = nn.Parameter(torch.randn(size) * config.d_model**-0.5)
+            self.table: Tensor = nn.Parameter(torch.randn(size) * config.d_model**-0.5)
         elif self.kind == "sinusoids":
             self.register_buffer("table", sinusoids(*size), persistent=False)
 
@@ -176,11 +176,11 @@ class Positions(nn.Module):
         """The words, each with its place; the first of them stands at ``first``."""
         if self.kind == "none":
             return x
-        last, longest = first + x.shape[1], len(self.table)
-        if last > longest and self.kind == "learned":
-            raise ValueError(f"place {last} of {longest} learned ones: cut the text")
-        if last > longest:
-            self.table = sinusoids(2 * last, x.shape[2]).to(self.table)
+        if (last := first + x.shape[1]) > len(self.table):
+            if self.kind == "learned":
+                raise ValueError(f"cut the text: {len(self.table)} places are learned")
+            with torch.inference_mode(False):  # or training could not use it later
+                self.table = sinusoids(2 * last, x.shape[2]).to(self.table)
         return x + self.table[first:last]
 
 

@@ -24,10 +24,8 @@ from annotated.transformer import (
     PRESETS,
     Config,
     DecoderLayer,
-    FeedForward,
     MultiHeadAttention,
     Positions,
-    Residual,
     Transformer,
     attend,
     causal,
@@ -164,7 +162,7 @@ def test_cached_is_uncached(
 def test_weights_change_nothing(build: Any) -> None:
     """The kernel and the explicit formula, causal, padded and neither."""
     torch.manual_seed(0)
-    layer, x = MultiHeadAttention(8, 2).double(), torch.randn(2, 5, 8).double()
+    layer, x = MultiHeadAttention(8, 2).double().eval(), torch.randn(2, 5, 8).double()
     seen = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()[:, None, None]
     for options in ({}, {"is_causal": True}, {"visible": seen}):
         fast, none = layer(x, layer.remember(x), **options)
@@ -176,10 +174,7 @@ def test_weights_change_nothing(build: Any) -> None:
 
 def test_attention_has_its_own_dropout() -> None:
     """Of the weights, in training, in each attention of a decoder layer; never else."""
-    layer = DecoderLayer(Config(1, 8, 12, 2, dropout=0.5))
-    for module in layer.modules():
-        if isinstance(module, (FeedForward, Residual)):
-            module.dropout = 0.0
+    layer = DecoderLayer(Config(1, 8, 12, 2, dropout=0.0, attention_dropout=0.5))
     x = torch.randn(2, 5, 8)
     memory = layer.cross.remember(torch.randn(2, 5, 8))
     for name in ("own", "cross"):
@@ -403,7 +398,7 @@ def test_bad_settings_are_refused(build: Any) -> None:
         Transformer(Config(1, 10, 8, 4), 9)
     short = build(positions="learned", longest=5)
     short.features(make_batch([[4] * 4], [[5] * 4]))
-    with pytest.raises(ValueError, match="place 6 of 5 learned"):
+    with pytest.raises(ValueError, match="5 places are learned"):
         short.features(make_batch([[4] * 5], [[5]]))
     build(longest=5).features(make_batch([[4] * 50], [[5]]))
 

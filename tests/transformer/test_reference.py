@@ -222,7 +222,7 @@ def test_scores_have_the_variance_of_their_vectors() -> None:
 @pytest.mark.parametrize("kind", ["self", "padded", "masked", "cross"])
 def test_multi_head_attention(kind: str, weights: bool) -> None:
     """Of a sequence to itself, to its past, and to another one."""
-    ours = made(MultiHeadAttention(D, HEADS))
+    ours = made(MultiHeadAttention(D, HEADS)).eval()
     theirs = nn.MultiheadAttention(D, HEADS, batch_first=True).double()
     theirs.load_state_dict(attention(parameters(ours), "", ""))
     x, other = words(3, 5 if kind == "cross" else 6), words(3, 6, seed=1)
@@ -355,7 +355,8 @@ def test_dropout_is_in_the_same_places(
     norm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same masks in the same order give the same numbers: four places, or six."""
-    config = replace(CONFIG, norm=norm, dropout=0.4)
+    rates = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.4)
+    config = replace(CONFIG, norm=norm, **rates)
     x, source = words(3, 5), words(3, 6, seed=1)
     real = REAL[:, None, None]
     ours = made(EncoderLayer(config)).train()
