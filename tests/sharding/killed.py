@@ -1,4 +1,4 @@
-"""`annotated ARGUMENTS` in which process 1 is killed before batch 9 of the training."""
+"""`annotated ARGUMENTS` in which process 1 is killed before the training's batch 11.
 
 import os
 import signal
@@ -17,7 +17,7 @@ class Mortal(Packed):
     def epoch(self, n: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches."""
         for number, batch in enumerate(super().epoch(n, start)):
-            if self.shuffle and number == 9 and os.environ["RANK"] == "1":
+            if self.shuffle and number == 11 and os.environ["RANK"] == "1":
                 os.kill(os.getpid(), signal.SIGKILL)
             yield batch
 

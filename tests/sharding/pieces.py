@@ -20,10 +20,11 @@ from annotated.training import (
     Run,
     TrainingError,
     processes,
+    showing,
     step,
     train,
 )
-from conftest import ALL, RECIPES, STEADY, TRAIN, Before, fresh, options
+from conftest import ALL, RECIPES, STEADY, TRAIN, VALIDATION, Before, fresh, options
 
 
 class Runs:
@@ -65,6 +66,19 @@ class Runs:
         sizes = {k: sum(t.to_local().nbytes for t in ts) for k, ts in kinds.items()}
         torch.save(sizes, self.folder / f"held.{self.here.rank}.pt")
 
+    def watched(self) -> None:
+        """Weights after two updates, with a validation between them and without."""
+        left = []
+        for validates in (False, True):
+            run = Run(fresh(), options("ema", 2)["recipe"], self.here, Pieces())
+            for _ in range(2):
+                step(run, TRAIN.batches[:4])
+                if validates:
+                    with showing(run):
+                        run.parallel.evaluate(run, VALIDATION)
+            left.append({n: p.to_local() for n, p in run.parameters.items()})  # type: ignore[attr-defined]
+        torch.save(left, self.folder / f"watched.{self.here.rank}.pt")
+
     def errors(self) -> None:
         """Checkpoints that cannot be read or written."""
         recipe = options("plain", 3)["recipe"]
@@ -93,6 +107,7 @@ class Runs:
             (lambda: os.kill(os.getpid(), signal.SIGINT)) if second else lambda: None
         )
         self.held()
+        self.watched()
         for name in RECIPES:
             three = options(name, 3)
             self(name, **three)
