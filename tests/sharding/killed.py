@@ -1,4 +1,4 @@
-"""`annotated ARGUMENTS` in which process 1 is killed before the training's batch 11.
+"""`annotated ARGUMENTS`, process 1 killed before batch 11 of the training."""
 
 import os
 import signal
