@@ -35,7 +35,15 @@ from annotated.tokens import (
     text_path,
     write_tokens,
 )
-from annotated.training import History, Process, Recipe, load_weights, processes, train
+from annotated.training import (
+    Copies,
+    History,
+    Process,
+    Recipe,
+    load_weights,
+    processes,
+    train,
+)
 from annotated.training import evaluate as mean_loss
 from annotated.translation import (
     CONFIG,
@@ -168,6 +176,8 @@ class TrainLanguage:
     """Share of the values that training drops; some helps on a small text."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What each of several processes holds: a copy of the model, or a piece of it."""
     threads: int | None = None
     """CPU threads, if not torch's choice."""
     name: str | None = None
@@ -230,6 +240,27 @@ def language_identity(
     }
 
 
+# %% notebooks/l_language.ipynb#parallel
+def chosen_parallel(options: TrainLanguage, folder: Path, process: Process) -> Copies:
+    """How the processes share the work."""
+    if options.parallel == "ddp" and not any(folder.glob("pieces-*")):
+        return Copies()
+    from annotated.sharding import sharing
+
+    return sharing(options.parallel, folder, process)
+
+
+def whole_model(
+    model: LanguageModel, folder: Path, process: Process, parallel: Copies
+) -> LanguageModel:
+    """The trained model; if it is in pieces, from the file of its weights."""
+    if not parallel.together:
+        return model
+    whole = LanguageModel(model.config, model.output.out_features)
+    load_weights(whole, folder / WEIGHTS)
+    return whole.to(process.device)
+
+
 # %% notebooks/l_language.ipynb#set-up
 FAMILY = "language"
 
@@ -273,23 +304,26 @@ def train_language(options: TrainLanguage, typed: str) -> int:
             if not process.rank and not (folder / LAST).is_file():
                 where = "tokens" if place.parent == folder else str(place)
                 set_up(folder, config, vocabulary, length=length, tokens=where)
+            parallel = chosen_parallel(options, folder, process)
         torch.manual_seed(seed)
         model = LanguageModel(config, len(vocabulary))
         identity = language_identity(options, config, text["train"])
         history = train(
             model, batches, options.recipe, validation=held_out, folder=folder,
             identity=identity, device=options.device, progress=not options.quiet,
+            parallel=parallel,
         )
     if finished or process.rank or history.stopped == "interrupted":
         return leave(history, typed, folder, process)
+    model = whole_model(model, folder, process, parallel)
     metrics = measure_language(options, model, text, history, process)
     settings = identity | {"preset": options.preset, "data": list(options.data)}
     settings |= {"device": options.device, "threads": torch.get_num_threads()}
     settings |= {"recipe": dataclasses.asdict(options.recipe)}
     path = write_record(
         name, kind="training", command=typed, metrics=metrics,
-        config=settings | {"processes": process.size}, packages=("tokenizers",),
-        folder=folder,
+        config=settings | {"processes": process.size, "parallel": options.parallel},
+        packages=("tokenizers",), folder=folder,
     )
     for key, value in metrics.items():
         print(f"{key:28}{value:,.3f}")

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -36,10 +37,10 @@ from annotated.parallel import Batch
 from annotated.subwords import PAD
 
 __all__ = [
-    "BatchSource", "History", "Process", "Recipe", "Schedule", "TrainingError",
-    "batch_loss", "copied", "dropout", "evaluate", "keep_memory",
-    "linear_cross_entropy", "load_weights", "mean_weights", "processes", "put",
-    "read_metrics", "schedule", "train",
+    "BatchSource", "Copies", "History", "Process", "Recipe", "Schedule", "Tensors",
+    "TrainingError", "batch_loss", "copied", "dropout", "evaluate", "gathered",
+    "keep_memory", "linear_cross_entropy", "load_weights", "mean_scores",
+    "mean_weights", "processes", "put", "read_metrics", "schedule", "slice_of", "train",
 ]
 
 
@@ -173,16 +174,12 @@ def schedule(name: Schedule, warmup: int, updates: int) -> Callable[[int], float
 
 
 # %% notebooks/b_training.ipynb#averages
+Tensors = dict[str, Tensor]  # by name
+
+
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies that share no memory with the originals or with each other."""
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-@torch.no_grad()
-def put(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Write tensors into others of the same names."""
-    for name, tensor in tensors.items():
-        into[name].copy_(tensor)
 
 
 @torch.no_grad()
@@ -193,6 +190,37 @@ def mean_weights(several: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         name: torch.stack([s[name].double() for s in sets]).mean(0).to(tensor.dtype)
         for name, tensor in sets[0].items()
     }
+
+
+# %% notebooks/b_training.ipynb#slices
+def slice_of(tensor: Tensor, like: Any) -> Tensor:
+    """The slice of a whole tensor that a sharded one has; else the tensor."""
+    if hasattr(tensor, "placements") or not hasattr(like, "placements"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor  # a second, if imported
+
+    there = tensor.to(like.device), like.device_mesh, like.placements
+    return distribute_tensor(*there, src_data_rank=None)
+
+
+@torch.no_grad()
+def put(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    """Write tensors into others of the same names, whole ones also into slices."""
+    for name, tensor in tensors.items():
+        into[name].copy_(slice_of(tensor, into[name]))
+
+
+def gathered(tensors: Mapping[str, Tensor], process: "Process") -> dict[str, Tensor]:
+    """Whole tensors, for process 0; the others get none.
+
+    If there are slices, all processes call it. One at a time is whole on the device.
+    """
+    whole = {}
+    for name, tensor in tensors.items():
+        full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        if not process.rank:
+            whole[name] = full.cpu()
+    return whole
 
 
 # %% notebooks/b_training.ipynb#training-error
@@ -284,6 +312,15 @@ class BatchSource(Protocol):
     def epoch(self, n: int = 0, start: int = 0) -> Iterator[Batch]: ...
 
 
+def mean_scores(total: float, tokens: int) -> dict[str, float]:
+    """Validation scores, from a sum of negative log-likelihoods over tokens."""
+    if not tokens:
+        raise TrainingError("nothing to validate on: the validation data are empty")
+    loss = total / tokens
+    perplexity = math.exp(min(loss, 700))
+    return {"validation_loss": loss, "validation_perplexity": perplexity}
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module, batches: BatchSource, device: str = "cpu"
@@ -296,11 +333,7 @@ def evaluate(
         tokens += batch.tokens
         total += batch_loss(model, batch.to(device))[1].item()
     model.train(was_training)
-    if not tokens:
-        raise TrainingError("nothing to validate on: the validation data are empty")
-    loss = total / tokens
-    perplexity = math.exp(min(loss, 700))
-    return {"validation_loss": loss, "validation_perplexity": perplexity}
+    return mean_scores(total, tokens)
 
 
 # %% notebooks/b_training.ipynb#history
@@ -347,9 +380,9 @@ class Process(NamedTuple):
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
-        return flag if self.size == 1 else bool(self.total(torch.tensor(int(flag))))
+    def any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether it is up in any process."""
+        return [up > 0 for up in self.total(torch.tensor(flags).int()).tolist()]
 
     def told(self, what: Any) -> Any:
         """What process 0 has; the others wait for it."""
@@ -389,6 +422,51 @@ def own_device(device: str) -> tuple[str, str]:
     return f"cuda:{local}", "cpu:gloo,cuda:nccl"
 
 
+# %% notebooks/b_training.ipynb#on-loss
+LOST = (
+    "a process of this run was lost, and the others cannot go on without it; what it "
+    "said is above, or it was killed; mend that and start the command again, with "
+    "--resume, to go on from the last checkpoint"
+)
+
+
+def listen(ear: socket.socket) -> None:
+    """End this process with a word when its SIGTERM comes."""
+    while number := ear.recv(1):
+        if number[0] == signal.SIGTERM:
+            print(LOST, file=sys.stderr, flush=True)
+            os._exit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def on_terminate() -> Iterator[None]:
+    """What torchrun sends when another process has failed ends this one audibly."""
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=listen, args=(ear,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, handler)
+        mouth.close()
+
+
+# %% notebooks/b_training.ipynb#on-silence
+@contextmanager
+def on_silence() -> Iterator[None]:
+    """An error of the connection to the other processes, told in our words."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(f"{LOST} ({reason})") from None
+        raise
+
+
 # %% notebooks/b_training.ipynb#processes
 @contextmanager
 def processes(device: str = "cpu") -> Iterator[Process]:
@@ -401,12 +479,14 @@ def processes(device: str = "cpu") -> Iterator[Process]:
         yield Process(device=device)
         return
     own, backend = own_device(device)
-    joins = not dist.is_initialized()
-    if joins:  # the others wait while process 0 validates, however long
+    if dist.is_initialized():
+        yield Process(dist.get_rank(), dist.get_world_size(), own)
+        return
+    with on_terminate(), on_silence():
+        # the others wait while process 0 validates, however long
         dist.init_process_group(backend, timeout=timedelta(days=1))
-    yield Process(dist.get_rank(), dist.get_world_size(), own)
-    if joins:
-        dist.destroy_process_group()
+        yield Process(dist.get_rank(), dist.get_world_size(), own)
+    dist.destroy_process_group()
 
 
 # %% notebooks/b_training.ipynb#losses
@@ -426,6 +506,40 @@ class Losses(nn.Module):
     def no_sync(self) -> AbstractContextManager[None]:
         """Where gradients are not summed over processes yet."""
         return nullcontext()
+
+
+# %% notebooks/b_training.ipynb#copies
+class Copies:
+    """How processes share the work: each has a copy of the model."""
+
+    together = False
+
+    def wrap(self, losses: Losses, process: Process, recipe: Recipe) -> Any:
+        """The module that is called for losses, and sums gradients over processes."""
+        losses = losses.to(process.device)
+        if process.size == 1:
+            return losses
+        return DistributedDataParallel(losses)  # it also copies process 0's weights
+
+    def evaluate(self, run: "Run", batches: BatchSource) -> dict[str, float]:
+        """Scores of the model as it is."""
+        return evaluate(run.model, batches, run.device)
+
+    def save(
+        self, files: "Folder", run: "Run", tensors: Tensors, notes: dict[str, Any]
+    ) -> None:
+        """Write a checkpoint."""
+        write_tensors(files.last, tensors, notes)
+
+    def read(self, files: "Folder", run: "Run") -> tuple[Tensors, dict[str, Any]]:
+        """Tensors and notes of a checkpoint."""
+        tensors, notes = read_tensors(files.last)
+        if "pieces" in notes:
+            raise TrainingError(
+                f"{files.last}: its tensors are in pieces; join them with "
+                "annotated.sharding.join_checkpoint first"
+            )
+        return tensors, notes
 
 
 # %% notebooks/b_training.ipynb#place
@@ -481,12 +595,12 @@ def make_optimizer(
 class Run:
     """A model in training: its weights, their averages, the optimizer, the place."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, process: Process) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, process: Process, parallel: Copies
+    ) -> None:
         self.process, self.recipe, self.device = process, recipe, process.device
-        self.model = model.to(self.device)
-        self.losses: Any = Losses(self.model)
-        if process.size > 1:  # the wrapper also copies the weights of process 0
-            self.losses = DistributedDataParallel(self.losses)
+        self.model, self.parallel = model, parallel
+        self.losses: Any = parallel.wrap(Losses(model), process, recipe)
         named = model.named_parameters()
         self.parameters = {name: p for name, p in named if p.requires_grad}
         self.fused = torch.device(self.device).type in ("cpu", "cuda")
@@ -687,13 +801,16 @@ class Folder:
         """Write the weights that the model has now as the best."""
         notes: dict[str, Any] = {"update": run.place.update, "scores": scores}
         notes["identity"] = self.identity
-        write_tensors(self.best, run.model.state_dict(), notes)
+        weights = gathered(run.model.state_dict(), run.process)
+        if not run.process.rank:
+            write_tensors(self.best, weights, notes)
 
 
 # %% notebooks/b_training.ipynb#save-run
 def save_run(files: Folder, run: Run) -> None:
     """Write the checkpoint: all that the rest of the run depends on."""
-    tensors = {f"model.{name}": t for name, t in run.model.state_dict().items()}
+    own = run.model.state_dict()
+    tensors: Tensors = {f"model.{name}": t for name, t in own.items()}
     for name, parameter in run.parameters.items():
         state = run.optimizer.state[parameter]
         tensors |= {f"optimizer.{key}.{name}": t for key, t in state.items()}
@@ -703,33 +820,45 @@ def save_run(files: Folder, run: Run) -> None:
     if run.device.startswith("cuda"):
         tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
     notes = {"place": asdict(run.place), "identity": files.identity}
-    write_tensors(files.last, tensors, notes)
+    run.parallel.save(files, run, tensors, notes)
+
+
+def kind_and_weight(name: str) -> tuple[str, str]:
+    """A checkpoint's name in two: what the tensor is, and of which weight.
+
+    >>> kind_and_weight("optimizer.exp_avg.output.bias")
+    ('optimizer.exp_avg', 'output.bias')
+    """
+    kind, _, weight = name.partition(".")
+    if kind in ("optimizer", "average"):
+        which, _, weight = weight.partition(".")
+        kind += "." + which
+    return kind, weight
 
 
 # %% notebooks/b_training.ipynb#load-run
 def load_run(files: Folder, run: Run) -> None:
     """Put the checkpoint into a run."""
-    tensors, notes = read_tensors(files.last)
+    tensors, notes = run.parallel.read(files, run)
     what = "the checkpoint of another run"
     compare(files.last, what, files.identity, notes.get("identity", {}))
-    parts: dict[str, dict[str, Tensor]] = {}
+    parts: dict[str, Tensors] = {}
     for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind in ("optimizer", "average"):
-            number, _, rest = rest.partition(".")
-            kind += "." + number
-        parts.setdefault(kind, {})[rest] = tensor
+        kind, weight = kind_and_weight(name)
+        parts.setdefault(kind, {})[weight] = tensor
     own = run.model.state_dict()
     compare(files.last, what, shapes(own), shapes(parts["model"]))
     put(parts["model"], own)
     put(parts.get("average.0", {}), run.ema)
     for i in range(1, 1 + run.recipe.average):
         if weights := parts.get(f"average.{i}"):
-            run.snapshots.append({n: t.to(run.device) for n, t in weights.items()})
+            run.snapshots.append(copied(run.parameters))
+            put(weights, run.snapshots[-1])
     for key in ("step", "exp_avg", "exp_avg_sq"):
         device = run.device if run.fused or key != "step" else "cpu"
         for name, tensor in parts[f"optimizer.{key}"].items():
-            run.optimizer.state[run.parameters[name]][key] = tensor.to(device)
+            there = slice_of(tensor, run.parameters[name]) if tensor.dim() else tensor
+            run.optimizer.state[run.parameters[name]][key] = there.to(device)
     torch.set_rng_state(parts["random"]["cpu"])
     if run.device.startswith("cuda") and "cuda" in parts["random"]:
         torch.cuda.set_rng_state(parts["random"]["cuda"], run.device)
@@ -772,7 +901,7 @@ class Watcher:
     def note(self, row: dict[str, Any]) -> None:
         """Add a line to the history, to metrics.jsonl and to TensorBoard."""
         self.history.append(row)
-        if self.files:
+        if self.files and not self.run.process.rank:
             self.files.write(row)
         if self.board:
             for name, value in row.items():
@@ -792,7 +921,7 @@ def validate(watcher: Watcher, batches: BatchSource) -> None:
     run, place = watcher.run, watcher.run.place
     began = time.perf_counter()
     with showing(run):
-        row: dict[str, Any] = evaluate(run.model, batches, run.device)
+        row: dict[str, Any] = run.parallel.evaluate(run, batches)
         if watcher.score:
             row |= watcher.score(run.model)
         merit = row.get("bleu", -row["validation_loss"])
@@ -922,8 +1051,10 @@ def loop(
             for row in (row for row in watcher.history[-2:] if "loss" in row):
                 speed = f"{row['tokens_per_second']:,.0f}/s"
                 bar.set_postfix(loss=f"{row['loss']:.3f}", tokens=speed, refresh=False)
-            stop = run.process.any(asked.is_set() or bool(run.place.stopped))
-            if files and (stop or due or time.monotonic() - saved >= save_every):
+            ends = asked.is_set() or bool(run.place.stopped)
+            late = time.monotonic() - saved >= save_every
+            stop, late = run.process.any(ends, late)
+            if files and (stop or due or late):
                 save_run(files, run)
                 saved = time.monotonic()
             if stop:
@@ -950,7 +1081,7 @@ def finish(watcher: Watcher) -> History:
     run.model.eval()
     if watcher.board:
         watcher.board.close()
-    if run.process.size > 1:
+    if run.process.size > 1 and not run.parallel.together:
         for tensor in run.model.state_dict().values():
             dist.broadcast(tensor, src=0)
     return history
@@ -971,6 +1102,7 @@ def train(
     save_every: float = 60.0,
     log_every: int = 50,
     tensorboard: bool = False,
+    parallel: Copies | None = None,
 ) -> History:
     """Train a model, or go on with the run in `folder`.
 
@@ -978,22 +1110,27 @@ def train(
     weights if there was a validation, else the last ones (averaged, if the recipe
     averages). `identity` is what must be equal, beside the recipe, for a run to go on.
     `save_every` is in seconds, `log_every` in updates. Each process that torchrun
-    started calls it alike, with one folder that all of them see.
+    started calls it alike, with one folder that all of them see. `parallel` is how
+    they share the work: `Copies()` unless given.
     """
     keep_memory()
+    parallel = parallel or Copies()
+    if score and parallel.together:
+        raise TrainingError("score needs the whole model: train with copies of it")
     same = json.loads(json.dumps({"recipe": asdict(recipe), **(identity or {})}))
     files = Folder(Path(folder), same) if folder else None
     with processes(device) as process:
-        run = Run(model, recipe, process)
+        run = Run(model, recipe, process, parallel)
         torch.manual_seed(recipe.seed)
         watcher = Watcher(run, files, resume(files, run) if files else History())
-        if process.rank:  # writes and validates nothing, and draws its own dropout
-            watcher.files = None
+        if process.rank:  # each draws its own dropout
             torch.manual_seed(recipe.seed + process.rank + 2**20 * run.place.update)
+        elif tensorboard:
+            watcher.board = open_board(files.path if files else None)
+        if process.rank and not parallel.together:  # writes and validates nothing
+            watcher.files = None
         else:
             watcher.validation, watcher.score = validation, score
-            if tensorboard:
-                watcher.board = open_board(files.path if files else None)
         model.train()
         bars: dict[str, Any] = {"unit": "update", "mininterval": 1.0}
         bars |= {"total": recipe.updates, "initial": run.place.update}
