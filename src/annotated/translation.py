@@ -227,6 +227,8 @@ class Train:
     """Source and target language."""
     vocabulary: int = 4000
     """Subwords, from the training split only: a side's, or for a transformer both's."""
+    lowercase: bool = False
+    """Forget capitals: the subwords turn every text to small letters first."""
     tokenizer: Path | None = None
     """A vocabulary for both sides, say a run's source.json, instead of a new one."""
     start: Path | None = None
@@ -346,8 +348,26 @@ def learn_vocabularies(options: Train, sides: Sides) -> tuple[Tokenizer, Tokeniz
         made = [Words.learn(text) for text in texts]
     else:
         size, show = options.vocabulary, not options.quiet
-        made = [Subwords.learn(text, size, progress=show) for text in texts]
+        made = [Subwords.learn(text, size, show, options.lowercase) for text in texts]
     return made[0], made[-1]
+
+
+# %% notebooks/j_translation.ipynb#check-lowercase
+def check_lowercase(options: Train) -> None:
+    """Refuse --lowercase where no subwords are learned."""
+    if not options.lowercase:
+        return
+    brought = {"--start": options.start, "--tokenizer": options.tokenizer}
+    if given := next((name for name, path in brought.items() if path), None):
+        raise DataError(
+            f"--lowercase: the vocabulary of {given} says itself whether capitals "
+            "count; leave one of the two out"
+        )
+    if options.data == "little":
+        raise DataError(
+            "--lowercase: the little language keeps its words whole, capitals too; "
+            "leave it out, or give other --data"
+        )
 
 
 # %% notebooks/j_translation.ipynb#bleu-scores
@@ -493,7 +513,7 @@ def begin_run(
 def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
     chosen = ["data", "pair", "vocabulary", "tokens"]
-    chosen += ["stream"] if options.stream else []
+    chosen += [key for key in ("stream", "lowercase") if getattr(options, key)]
     start = {"start": options.start.name} if options.start else {}
     settings = {key: getattr(options, key) for key in chosen}
     return {"model": describe(config)} | settings | start
@@ -534,6 +554,7 @@ def train_translator(options: Train, typed: str) -> int:
     set_threads(options.threads)
     name, folder = run_folder(options)
     config = chosen_model(options)
+    check_lowercase(options)
     check_free(folder, options.resume)
     finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
     with processes(options.device) as process:

@@ -16,7 +16,14 @@ from annotated.decoding import Hypothesis, greedy, search_all
 from annotated.export import marian_channels, marian_weights, to_bf16, to_marian
 from annotated.little_language import little_pairs
 from annotated.parallel import Batches, make_batch
-from annotated.subwords import START, Subwords, Tokenizer, Words, load_tokenizer
+from annotated.subwords import (
+    END,
+    START,
+    Subwords,
+    Tokenizer,
+    Words,
+    load_tokenizer,
+)
 from annotated.training import Recipe, train, write_tensors
 from annotated.transformer import Config, Transformer, sinusoids
 from annotated.translation import PRESETS, Translator, build_model, write_setup
@@ -176,6 +183,15 @@ def test_same_ids(trained: Abroad, fresh: Abroad) -> None:
     with pytest.raises(DataError, match="'giraffe' is not among"):
         trained.vocabulary.encode("giraffe")
     assert trained.tokenizer("giraffe").input_ids == [0, 2]
+
+
+def test_small_letters_go_along(tmp_path: Path) -> None:
+    """Their tokenizer lowers a text as ours does."""
+    vocabulary = Subwords.learn(ENGLISH + FRENCH, 300, False, lowercase=True)
+    model = Transformer(replace(SMALL, layers=1), len(vocabulary))
+    one = abroad(model, vocabulary, tmp_path)
+    theirs = one.tokenizer("The CAT is on the Mat .").input_ids
+    assert theirs == [*vocabulary.encode("the cat is on the mat ."), END]
 
 
 def test_ctranslate2(trained: Abroad, tmp_path: Path) -> None:

@@ -186,6 +186,9 @@ def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None
         ("train transformer --d-hidden 8", "no recurrent layer"),
         ("train transformer --data little --pair en-fr --stream", "--stream: little"),
         ("train transformer --data wmt14 --vocabulary-lines 0", "wmt14/train.en"),
+        ("train transformer --lowercase --start runs/a", "vocabulary of --start"),
+        ("train seq2seq --lowercase --tokenizer a.json", "vocabulary of --tokenizer"),
+        ("train attention --lowercase --data little --pair en-fr", "words whole"),
         ("train seq2seq --name My_Run", "small letters"),
         ("train seq2seq --threads 0 --quiet", "--threads 0"),
         ("translate hello --run no-such-run", "config.json"),
@@ -457,6 +460,29 @@ def test_a_run_starts_where_another_ended(
     other_shape = [*words.split(), "--preset", "small", "--out", str(tmp_path / "no")]
     assert main(other_shape) == 2
     assert "another model" in capsys.readouterr().err
+
+
+def test_small_letters_are_kept_with_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Capitals make no difference to what follows; a run without it can't go on."""
+    for language, lines in PAIRS.items():
+        for split in ("train", "val", "test"):
+            path = tmp_path / f"{split}.{language}"
+            path.write_text("\n".join(map(str.title, lines)), encoding="utf-8")
+    out = tmp_path / "run"
+    words = f"train transformer --data {tmp_path} --out {out} --name low --updates 2"
+    words += " --warmup 1 --vocabulary 300 --tokens 200 --beam 1 --threads 1 --quiet"
+    assert main([*words.split(), "--lowercase"]) == 0
+    assert read_record(out / "low.json")["config"]["lowercase"] is True
+    translator = Translator.load(out)
+    assert translator.source.decode(translator.source.encode("A DOG")) == "a dog"
+    capsys.readouterr()
+    assert main(["translate", "A Dog RUNS", "a dog runs", "--run", str(out)]) == 0
+    one, other = capsys.readouterr().out.splitlines()
+    assert one == other == one.lower()
+    assert main([*words.split(), "--resume"]) == 2
+    assert "lowercase" in capsys.readouterr().err
 
 
 def test_a_missing_test_split_is_told_before_training(
