@@ -17,7 +17,7 @@ It is a short race, once through the text: nothing can be learned by heart, so n
 is dropped out. One learning rate serves all, that of chapter 4's recipe, and no variant
 was tuned.
 
-    python benchmarks/modern_ablation.py --threads 1      # an hour or two
+    python benchmarks/modern_ablation.py --threads 1    # an hour of a core by itself
     python benchmarks/modern_ablation.py --only rope --seed 1       # one cell
     python benchmarks/modern_ablation.py --data little --pair en-fr --updates 9  # trial
 
@@ -45,7 +45,6 @@ from tqdm import tqdm
 
 from annotated.data import DataError, replacing
 from annotated.decoding import greedy
-from annotated.modern import Config as Modern
 from annotated.parallel import languages, parallel_lines
 from annotated.records import markdown_table, read_record, write_record
 from annotated.training import Recipe, evaluate, train
@@ -54,7 +53,9 @@ from annotated.translation import (
     Lines,
     Train,
     Translator,
+    as_modern,
     batches_of,
+    gated_width,
     learn_vocabularies,
     score_split,
     split_names,
@@ -153,11 +154,8 @@ def check_settings(settings: Settings) -> None:
 
 def variants(base: Config) -> dict[str, Config]:
     """The baseline, chapter 5's config with one change each, and with all of them."""
-    shared = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
-    off = Modern(
-        **shared, kv_heads=base.heads, rope=0.0, gate="none", rms=False, bias=True
-    )
-    narrow = {"d_ff": round(base.d_ff * 2 / 3)}
+    off = as_modern(base)
+    narrow = {"d_ff": gated_width(off, CHANGES["swiglu"]["gate"])}
     changes = CHANGES | {"swiglu": CHANGES["swiglu"] | narrow}
     changes[TOGETHER] = {k: v for change in changes.values() for k, v in change.items()}
     made = {name: dataclasses.replace(off, **more) for name, more in changes.items()}
@@ -362,7 +360,7 @@ def report(settings: Settings) -> None:
             found[cell.name].append(result)
     done = sum(map(len, found.values()))
     if done < len(cells):
-        print(f"{done} of {len(cells)} cells are there; the record is written at last")
+        print(f"{done} of {len(cells)} cells are there: no record before the last")
         return
     path = publish(settings, found)
     metrics = read_record(path)["metrics"]
