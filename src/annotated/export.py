@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from annotated.data import DataError, replacing
 from annotated.decoding import Tensors
+from annotated.modern import GroupedQueryAttention
 from annotated.subwords import END, PAD, START, Subwords, Tokenizer
 from annotated.training import copied, read_tensors, write_tensors
 from annotated.transformer import (
@@ -34,7 +35,7 @@ from annotated.transformer import (
     Transformer,
     sinusoids,
 )
-from annotated.translation import WEIGHTS, Translator, find_run, write_setup
+from annotated.translation import WEIGHTS, Translator, as_modern, find_run, write_setup
 
 __all__ = [
     "MARIAN_SPECIAL", "NEVER", "Export", "Order", "export", "generation_config",
@@ -69,7 +70,9 @@ def writes(layer: nn.Linear | nn.LayerNorm, order: Order) -> Tensors:
 
 
 # %% notebooks/k_export.ipynb#attention-parts
-def attention_parts(attention: MultiHeadAttention, order: Order) -> dict[str, Tensors]:
+def attention_parts(
+    attention: MultiHeadAttention | GroupedQueryAttention, order: Order
+) -> dict[str, Tensors]:
     """An attention layer in four: Marian keeps keys and values apart."""
     both = reads(attention.key_value, order)
     key, value = ({n: x.chunk(2)[i] for n, x in both.items()} for i in range(2))
@@ -129,6 +132,20 @@ def marian_weights(model: Transformer) -> Tensors:
 # %% notebooks/k_export.ipynb#check-marian
 def check_marian(config: Config) -> None:
     """Refuse a model that Marian's layers cannot express."""
+    modern = as_modern(config)
+    parts = {
+        "RMSNorm": modern.rms,
+        "rotary positions": modern.rope > 0,
+        "gated networks": modern.gate != "none",
+        "shared keys and values": modern.kv_heads < modern.heads,
+        "attention without biases": not modern.bias,
+    }
+    if has := [part for part, there in parts.items() if there]:
+        raise DataError(
+            f"the model has {', '.join(has)}; Marian has LayerNorm, sinusoids, ReLU, "
+            "and keys, values and biases for each head: train such a model to export, "
+            "or take --to bf16"
+        )
     if config.norm != "post":
         raise DataError(
             "norm is pre: Marian normalises after each sum and has no last norm, so no "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 
 from annotated.data import DataError, replacing
@@ -251,9 +251,13 @@ def apply_merges(word: str, merges: Sequence[Pair]) -> list[bytes]:
 UNREACHABLE = ["⟨pad⟩", "⟨s⟩", "⟨/s⟩"]
 
 
-def train_library(lines: Iterable[str], size: int) -> tokenizers.Tokenizer:
+def train_library(
+    lines: Iterable[str], size: int, lowercase: bool = False
+) -> tokenizers.Tokenizer:
     """The library's byte-pair encoding, set up to do what `learn_merges` does."""
     library = tokenizers.Tokenizer(models.BPE())
+    if lowercase:
+        library.normalizer = normalizers.Lowercase()
     split = pre_tokenizers.Split(tokenizers.Regex(SPLIT), "isolated")
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     library.pre_tokenizer = pre_tokenizers.Sequence([split, letters])
@@ -274,6 +278,8 @@ def train_library(lines: Iterable[str], size: int) -> tokenizers.Tokenizer:
 class Subwords(Tokenizer):
     """Byte-pair encoding for any text; decoding gives back the same text.
 
+    Learned with ``lowercase``, it gives back the text in small letters.
+
     >>> Subwords.learn(["low low lower"] * 2, 270, progress=False).decode([])
     ''
     """
@@ -286,7 +292,11 @@ class Subwords(Tokenizer):
 
     @classmethod
     def learn(
-        cls, lines: Iterable[str], size: int = 8_000, progress: bool = True
+        cls,
+        lines: Iterable[str],
+        size: int = 8_000,
+        progress: bool = True,
+        lowercase: bool = False,
     ) -> "Subwords":
         """Learn `size` entries from training lines; fewer if the text is too small."""
         if size < len(SPECIAL) + 256:
@@ -295,7 +305,7 @@ class Subwords(Tokenizer):
                 "are always in it; ask for 259 or more"
             )
         bar = tqdm(lines, "subwords", unit=" lines", disable=not progress)
-        return cls(train_library(iter(bar), size))
+        return cls(train_library(iter(bar), size, lowercase))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, special ones never among them."""

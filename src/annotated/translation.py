@@ -25,6 +25,7 @@ from annotated.attention import Bahdanau, Luong
 from annotated.attention import Config as AttentionConfig
 from annotated.data import DataError, read_lines, replacing
 from annotated.decoding import Bleu, Hypothesis, corpus_bleu, greedy, search_all
+from annotated.modern import Config as ModernConfig
 from annotated.parallel import (
     Batches,
     StreamedPairs,
@@ -51,14 +52,14 @@ from annotated.transformer import Config as TransformerConfig
 from annotated.transformer import Transformer
 
 __all__ = [
-    "ATTENTION_ALONE", "CONFIG", "FAMILIES", "LAST", "PRESETS", "RECURRENT", "RUNS",
-    "SHIPPED", "SPLITS", "WEIGHTS", "Evaluate", "Lines", "Model", "ModelConfig",
-    "Search", "Sides", "Train", "Translate", "Translator", "batches_of", "bleu_in",
-    "bleu_scores", "build_model", "check_name", "chosen_model", "describe", "evaluate",
-    "find_run", "learn_vocabularies", "leave", "measure", "model_folders",
-    "parse_config", "run_folder", "score_split", "split_names", "train_commands",
-    "train_translator", "training_batches", "translate", "validation_score",
-    "write_setup",
+    "ATTENTION_ALONE", "CONFIG", "FAMILIES", "GATES", "LAST", "PRESETS", "RECURRENT",
+    "RUNS", "SHIPPED", "SPLITS", "WEIGHTS", "Evaluate", "Lines", "Model", "ModelConfig",
+    "Parts", "Search", "Sides", "Train", "Translate", "Translator", "as_modern",
+    "as_simple", "batches_of", "bleu_in", "bleu_scores", "build_model", "check_family",
+    "check_name", "chosen_model", "describe", "evaluate", "find_run", "gated_width",
+    "learn_vocabularies", "leave", "measure", "model_folders", "parse_config",
+    "run_folder", "score_split", "split_names", "train_commands", "train_translator",
+    "training_batches", "translate", "validation_score", "with_parts", "write_setup",
 ]
 
 
@@ -77,8 +78,78 @@ PRESETS: dict[str, dict[str, ModelConfig]] = {
         "luong-dot": AttentionConfig(score="dot", d_hidden=160),
         "luong-general": AttentionConfig(score="general", d_hidden=160),
     },
-    "transformer": dict(TRANSFORMERS),
+    "transformer": {
+        **TRANSFORMERS,
+        "tiny-modern": ModernConfig(4, 128, 171, 4, 0.2, kv_heads=2),
+    },
 }
+
+
+# %% notebooks/j_translation.ipynb#parts
+@dataclass(frozen=True)
+class Parts:
+    """Chapter 5's parts of a transformer, each the preset's unless it is given."""
+
+    norm: Literal["layer", "rms"] | None = None
+    """LayerNorm, or RMSNorm, which leaves the mean alone."""
+    norm_place: Literal["post", "pre"] | None = None
+    """The norm after each sum, as in 2017, or before each sublayer, as today."""
+    positions: Literal["sinusoids", "learned", "rotary"] | None = None
+    """What tells words their places: vectors added, or queries and keys turned."""
+    network: Literal["relu", "glu", "reglu", "geglu", "swiglu"] | None = None
+    """ReLU between two matrices, or a gate with three, two thirds as wide."""
+    kv_heads: int | None = None
+    """Heads of keys and values, a divisor of the heads, which share them in groups."""
+    attention_bias: Literal["yes", "no"] | None = None
+    """Whether the matrices of attention have biases."""
+
+
+# %% notebooks/j_translation.ipynb#as-modern
+GATES = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
+
+
+def as_modern(config: TransformerConfig) -> ModernConfig:
+    """The same model in chapter 5's terms."""
+    if isinstance(config, ModernConfig):
+        return config
+    same = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    off: dict[str, Any] = {"rope": 0.0, "gate": "none", "rms": False, "bias": True}
+    return ModernConfig(**same, kv_heads=config.heads, **off)
+
+
+def as_simple(config: ModernConfig) -> TransformerConfig:
+    """The same model in chapter 4's terms, where they suffice."""
+    names = [f.name for f in dataclasses.fields(TransformerConfig)]
+    simple = TransformerConfig(**{name: getattr(config, name) for name in names})
+    return simple if as_modern(simple) == config else config
+
+
+# %% notebooks/j_translation.ipynb#with-parts
+def gated_width(config: ModernConfig, gate: str) -> int:
+    """How wide the network is if its weights stay as many under this gate."""
+    before, after = (2 + (each != "none") for each in (config.gate, gate))
+    return round(config.d_ff * before / after)
+
+
+def with_parts(config: TransformerConfig, parts: Parts) -> TransformerConfig:
+    """The model with the parts that were asked for."""
+    modern, changes = as_modern(config), dict[str, Any]()
+    if parts.norm:
+        changes["rms"] = parts.norm == "rms"
+    if parts.norm_place:
+        changes["norm"] = parts.norm_place
+    if parts.positions:
+        turned = parts.positions == "rotary"
+        changes["rope"] = 10_000.0 if turned else 0.0
+        changes["positions"] = "none" if turned else parts.positions
+    if parts.network:
+        gate = changes["gate"] = GATES.get(parts.network, "none")
+        changes["d_ff"] = gated_width(modern, gate)
+    if parts.kv_heads is not None:
+        changes["kv_heads"] = parts.kv_heads
+    if parts.attention_bias:
+        changes["bias"] = parts.attention_bias == "yes"
+    return as_simple(dataclasses.replace(modern, **changes))
 
 
 # %% notebooks/j_translation.ipynb#build-model
@@ -131,6 +202,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "seq2seq": Seq2SeqConfig,
     "attention": AttentionConfig,
     "transformer": TransformerConfig,
+    "modern": ModernConfig,
 }
 
 
@@ -227,6 +299,8 @@ class Train:
     """Source and target language."""
     vocabulary: int = 4000
     """Subwords, from the training split only: a side's, or for a transformer both's."""
+    lowercase: bool = False
+    """Forget capitals: the subwords turn every text to small letters first."""
     tokenizer: Path | None = None
     """A vocabulary for both sides, say a run's source.json, instead of a new one."""
     start: Path | None = None
@@ -241,6 +315,7 @@ class Train:
     """Width of the recurrent layers, if not the preset's; a transformer has none."""
     dropout: float | None = None
     """Share of the values that training drops, if not the preset's; 0 for none."""
+    parts: Parts = field(default_factory=Parts)
     beam: int = 5
     """Hypotheses kept when the test set is translated."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -263,7 +338,7 @@ def train_commands() -> Any:
     defaults = {
         "Chapter 2's encoder and decoder": Train("seq2seq"),
         "Chapter 3's encoder and decoder with attention": Train("attention"),
-        "Chapter 4's Transformer": Train(
+        "Chapter 4's Transformer, or one with chapter 5's parts": Train(
             "transformer", ATTENTION_ALONE, vocabulary=10_000
         ),
     }
@@ -277,8 +352,24 @@ def train_commands() -> Any:
 
 
 # %% notebooks/j_translation.ipynb#chosen
+def check_family(options: Train) -> None:
+    """Refuse what a model of this family does not have."""
+    family, parts = options.family, dataclasses.asdict(options.parts)
+    if family == "transformer" and options.d_hidden is not None:
+        raise DataError(
+            "--d-hidden: a transformer has no recurrent layer; choose a --preset"
+        )
+    given = [name for name, part in parts.items() if part is not None]
+    if family != "transformer" and given:
+        raise DataError(
+            f"--{given[0].replace('_', '-')}: {family} has no such part; leave it out, "
+            "or train a transformer"
+        )
+
+
 def chosen_model(options: Train) -> ModelConfig:
-    """The preset, with the widths from the command line in it."""
+    """The preset, with the widths and the parts from the command line in it."""
+    check_family(options)
     known: dict[str, Any] = PRESETS[options.family]
     preset = options.preset or next(iter(known))
     if preset not in known:
@@ -287,12 +378,11 @@ def chosen_model(options: Train) -> ModelConfig:
         )
     wanted = {"d_hidden": options.d_hidden, "dropout": options.dropout}
     changes = {name: value for name, value in wanted.items() if value is not None}
-    if options.family == "transformer" and "d_hidden" in changes:
-        raise DataError(
-            "--d-hidden: a transformer has no recurrent layer; choose a --preset"
-        )
     try:
-        return dataclasses.replace(known[preset], **changes)
+        config: ModelConfig = dataclasses.replace(known[preset], **changes)
+        if isinstance(config, TransformerConfig):
+            config = with_parts(config, options.parts)
+        return config
     except ValueError as error:
         raise DataError(f"--{str(error).replace('_', '-')}") from None
 
@@ -346,8 +436,26 @@ def learn_vocabularies(options: Train, sides: Sides) -> tuple[Tokenizer, Tokeniz
         made = [Words.learn(text) for text in texts]
     else:
         size, show = options.vocabulary, not options.quiet
-        made = [Subwords.learn(text, size, progress=show) for text in texts]
+        made = [Subwords.learn(text, size, show, options.lowercase) for text in texts]
     return made[0], made[-1]
+
+
+# %% notebooks/j_translation.ipynb#check-lowercase
+def check_lowercase(options: Train) -> None:
+    """Refuse --lowercase where no subwords are learned."""
+    if not options.lowercase:
+        return
+    brought = {"--start": options.start, "--tokenizer": options.tokenizer}
+    if given := next((name for name, path in brought.items() if path), None):
+        raise DataError(
+            f"--lowercase: the vocabulary of {given} says itself whether capitals "
+            "count; leave one of the two out"
+        )
+    if options.data == "little":
+        raise DataError(
+            "--lowercase: the little language keeps its words whole, capitals too; "
+            "leave it out, or give other --data"
+        )
 
 
 # %% notebooks/j_translation.ipynb#bleu-scores
@@ -493,7 +601,7 @@ def begin_run(
 def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
     chosen = ["data", "pair", "vocabulary", "tokens"]
-    chosen += ["stream"] if options.stream else []
+    chosen += [key for key in ("stream", "lowercase") if getattr(options, key)]
     start = {"start": options.start.name} if options.start else {}
     settings = {key: getattr(options, key) for key in chosen}
     return {"model": describe(config)} | settings | start
@@ -534,6 +642,7 @@ def train_translator(options: Train, typed: str) -> int:
     set_threads(options.threads)
     name, folder = run_folder(options)
     config = chosen_model(options)
+    check_lowercase(options)
     check_free(folder, options.resume)
     finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
     with processes(options.device) as process:

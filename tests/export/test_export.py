@@ -13,13 +13,32 @@ import annotated.export
 from annotated.cli import main
 from annotated.data import DataError
 from annotated.decoding import Hypothesis, greedy, search_all
-from annotated.export import marian_channels, marian_weights, to_bf16, to_marian
+from annotated.export import (
+    check_marian,
+    marian_channels,
+    marian_weights,
+    to_bf16,
+    to_marian,
+)
 from annotated.little_language import little_pairs
 from annotated.parallel import Batches, make_batch
-from annotated.subwords import START, Subwords, Tokenizer, Words, load_tokenizer
+from annotated.subwords import (
+    END,
+    START,
+    Subwords,
+    Tokenizer,
+    Words,
+    load_tokenizer,
+)
 from annotated.training import Recipe, train, write_tensors
 from annotated.transformer import Config, Transformer, sinusoids
-from annotated.translation import PRESETS, Translator, build_model, write_setup
+from annotated.translation import (
+    PRESETS,
+    Translator,
+    as_modern,
+    build_model,
+    write_setup,
+)
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -178,6 +197,15 @@ def test_same_ids(trained: Abroad, fresh: Abroad) -> None:
     assert trained.tokenizer("giraffe").input_ids == [0, 2]
 
 
+def test_small_letters_go_along(tmp_path: Path) -> None:
+    """Their tokenizer lowers a text as ours does."""
+    vocabulary = Subwords.learn(ENGLISH + FRENCH, 300, False, lowercase=True)
+    model = Transformer(replace(SMALL, layers=1), len(vocabulary))
+    one = abroad(model, vocabulary, tmp_path)
+    theirs = one.tokenizer("The CAT is on the Mat .").input_ids
+    assert theirs == [*vocabulary.encode("the cat is on the mat ."), END]
+
+
 def test_ctranslate2(trained: Abroad, tmp_path: Path) -> None:
     """Converts the folder, translates the same, believes the same."""
     ctranslate2 = pytest.importorskip("ctranslate2")
@@ -209,6 +237,13 @@ def test_ctranslate2(trained: Abroad, tmp_path: Path) -> None:
         ({"norm": "pre"}, "norm is pre: Marian normalises after"),
         ({"positions": "learned"}, "positions are learned: Marian adds sinusoids"),
         ({"positions": "none"}, "positions are none"),
+        ({"rms": True}, "has RMSNorm; Marian has LayerNorm"),
+        ({"rope": 1e4, "positions": "none"}, "has rotary positions; Marian"),
+        (
+            {"gate": "silu", "kv_heads": 2},
+            "has gated networks, shared keys and values; ",
+        ),
+        ({"bias": False}, "has attention without biases; "),
     ],
 )
 def test_refuses_what_marian_is_not(
@@ -216,11 +251,21 @@ def test_refuses_what_marian_is_not(
 ) -> None:
     """With the reason, before anything is written."""
     words = Words.learn(ENGLISH)
-    config = replace(SMALL, layers=1, **settings)
+    config = replace(as_modern(SMALL), layers=1, **settings)
     model = Transformer(config, len(words))
     with pytest.raises(DataError, match=said):
         to_marian(model, words, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_chapter_5s_config_with_everything_off(fresh: Abroad) -> None:
+    """It is chapter 4's model, and the same tensors come out."""
+    model = Transformer(as_modern(fresh.model.config), len(fresh.vocabulary))
+    model.load_state_dict(fresh.model.state_dict())
+    check_marian(model.config)
+    found, wanted = marian_weights(model), marian_weights(fresh.model)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_refuses_another_vocabulary(tmp_path: Path) -> None:
@@ -292,6 +337,22 @@ def test_bf16_is_half_and_translates_the_same(run: Path, trained: Abroad) -> Non
     again = Translator.load(to_bf16("models/new", "models/again")).model
     for name, tensor in translator.model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
+
+
+def test_a_model_with_chapter_5s_parts(
+    trained: Abroad, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not for Marian; in half the bytes it stays what it is."""
+    words, config = trained.vocabulary, PRESETS["transformer"]["tiny-modern"]
+    model = build_model(config, len(words), len(words))
+    new = run.with_name("new")
+    write_setup(new, config, words, words)
+    write_tensors(new / "best.safetensors", model.state_dict(), {})
+    assert main(["export", "new", "--out", "there"]) == 2
+    assert "RMSNorm, rotary positions, gated" in capsys.readouterr().err
+    assert not Path("there").exists()
+    assert main(["export", "new", "--to", "bf16", "--out", "half"]) == 0
+    assert Translator.load("half").model.config == config
 
 
 def test_mistakes_are_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ LINES = [
     "Straße, café und Tür: 日本語 नमस्ते 👩‍👩‍👧!",
 ] * 5
 SUBWORDS = Subwords.learn(LINES, 400, progress=False)
+SMALL = Subwords.learn(LINES, 400, progress=False, lowercase=True)
 LETTERS = byte_letters()
 
 
@@ -95,6 +96,26 @@ def test_any_text_comes_back(text: str) -> None:
     assert not {PAD, START, END} & set(ids)
     assert "".join(split_text(text)) == text
     assert SUBWORDS.encode_all([text, text]) == [ids, ids]
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cn"])))
+def test_small_letters(text: str) -> None:
+    """The text comes back in small letters, each letter by itself, and again so."""
+    small = "".join(letter.lower() for letter in text)
+    assert SMALL.decode(SMALL.encode(text)) == small
+    assert SMALL.encode_all([text]) == [SMALL.encode(text)] == [SMALL.encode(small)]
+
+
+def test_small_letters_are_learned_and_saved(tmp_path: Path) -> None:
+    """As from a text that was lowered before; the file remembers it."""
+    lowered = Subwords.learn([line.lower() for line in LINES], 400, progress=False)
+    models = [json.loads(one.to_json())["model"] for one in (SMALL, lowered)]
+    assert models[0] == models[1] != json.loads(SUBWORDS.to_json())["model"]
+    SMALL.save(tmp_path / "small.json")
+    loaded = load_tokenizer(tmp_path / "small.json")
+    assert loaded.encode("The NEWEST Tür") == lowered.encode("the newest tür")
+    assert SUBWORDS.decode(SUBWORDS.encode("The NEWEST Tür")) == "The NEWEST Tür"
 
 
 @pytest.mark.parametrize("text", ["<s>", "⟨s⟩", "</s> <pad>", "⟨pad⟩x⟨/s⟩", "Ġ"])

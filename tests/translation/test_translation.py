@@ -1,5 +1,6 @@
 """A run's folder: what train leaves, translate and evaluate find."""
 
+import dataclasses
 import functools
 import gzip
 import json
@@ -7,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,20 +20,25 @@ from annotated.cli import main
 from annotated.data import DataError
 from annotated.export import to_bf16
 from annotated.little_language import little_pairs
-from annotated.parallel import Batch, StreamedPairs, parallel_lines
+from annotated.modern import Config as Modern
+from annotated.parallel import Batch, StreamedPairs, make_batch, parallel_lines
 from annotated.records import read_record
 from annotated.subwords import Words
+from annotated.transformer import PRESETS as TRANSFORMERS
 from annotated.transformer import Config
 from annotated.translation import (
     PRESETS,
     SHIPPED,
+    Parts,
     Train,
     Translator,
     bleu_scores,
     build_model,
     chosen_model,
+    describe,
     find_run,
     validation_score,
+    with_parts,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,9 +190,15 @@ def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None
         ("train attention --preset lstm", "bahdanau"),
         ("train seq2seq --d-hidden 0", "--d-hidden is 0"),
         ("train transformer --dropout 1", "--dropout is 1"),
+        ("train transformer --kv-heads 3", "--kv-heads is 3: give a divisor of heads"),
+        ("train transformer --kv-heads 0", "--kv-heads is 0"),
+        ("train attention --norm-place pre", "--norm-place: attention has no such"),
         ("train transformer --d-hidden 8", "no recurrent layer"),
         ("train transformer --data little --pair en-fr --stream", "--stream: little"),
         ("train transformer --data wmt14 --vocabulary-lines 0", "wmt14/train.en"),
+        ("train transformer --lowercase --start runs/a", "vocabulary of --start"),
+        ("train seq2seq --lowercase --tokenizer a.json", "vocabulary of --tokenizer"),
+        ("train attention --lowercase --data little --pair en-fr", "words whole"),
         ("train seq2seq --name My_Run", "small letters"),
         ("train seq2seq --threads 0 --quiet", "--threads 0"),
         ("translate hello --run no-such-run", "config.json"),
@@ -215,6 +228,86 @@ def test_every_preset_makes_a_model(family: str, preset: str) -> None:
     with torch.device("meta"):
         model = build_model(config, 20, 30)
     assert model.output.out_features == 30
+
+
+WHOLE = Parts("rms", "pre", "rotary", "swiglu", 2, "no")
+FIRST = Parts("layer", "post", "sinusoids", "relu", 4, "yes")
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_parts_there_and_back(name: str) -> None:
+    """All parts at once, then those of 2017 again; weights stay about as many."""
+    plain = TRANSFORMERS[name]
+    modern = with_parts(plain, WHOLE)
+    assert isinstance(modern, Modern) and modern.dropout == plain.dropout
+    first = dataclasses.replace(FIRST, kv_heads=plain.heads)
+    assert with_parts(modern, first) == with_parts(plain, Parts()) == plain
+    kept = with_parts(plain, Parts(network="swiglu"))
+    with torch.device("meta"):
+        counts = [
+            sum(p.numel() for p in build_model(config, 20, 20).parameters())
+            for config in (plain, kept)
+        ]
+    assert counts[1] == pytest.approx(counts[0], rel=0.005)
+
+
+def test_the_modern_preset_has_all_parts() -> None:
+    """What the options make of tiny, and what they take away again."""
+    tiny, modern = (PRESETS["transformer"][name] for name in ("tiny", "tiny-modern"))
+    words = Train("transformer", preset="tiny", parts=WHOLE)
+    assert chosen_model(words) == modern
+    assert chosen_model(Train("transformer", preset="tiny-modern", parts=FIRST)) == tiny
+    without = Train("transformer", preset="tiny-modern", dropout=0.5)
+    assert chosen_model(without) == dataclasses.replace(modern, dropout=0.5)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        "--norm rms",
+        "--norm-place pre",
+        "--positions rotary",
+        "--positions learned",
+        "--network swiglu",
+        "--network glu",
+        "--kv-heads 1",
+        "--attention-bias no",
+        "--norm rms --norm-place pre --positions rotary --network geglu --kv-heads 2",
+    ],
+)
+def test_each_part_trains_and_is_loaded(
+    parts: str,
+    corpus: Path,
+    tmp_path: Path,
+    stepped: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From its folder the same logits, by steps as all at once."""
+    monkeypatch.setitem(PRESETS["transformer"], "mini", Config(2, 16, 24, 4, 0.1))
+    trained, measure = [], translation.measure
+
+    def keep(options: Train, lines: Any, translator: Translator, *more: Any) -> Any:
+        trained.append(translator.model)
+        return measure(options, lines, translator, *more)
+
+    monkeypatch.setattr(translation, "measure", keep)
+    words = f"train transformer --preset mini --data {corpus} --name part --updates 2"
+    words += f" --out {tmp_path / 'run'} --warmup 1 --vocabulary 300 --tokens 200"
+    words += f" --beam 2 --threads 1 --quiet {parts}"
+    assert main(words.split()) == 0
+    loaded = Translator.load(tmp_path / "run")
+    assert loaded.model.config == trained[0].config != PRESETS["transformer"]["mini"]
+    record = read_record(tmp_path / "run" / "part.json")
+    assert record["config"]["model"] == describe(loaded.model.config)
+    sides = map(loaded.source.encode_all, PAIRS.values())
+    batch, before, after = make_batch(*sides), trained[0].eval(), loaded.model
+    with torch.no_grad():
+        forced = after.output(after.features(batch))
+        assert torch.equal(forced, before.output(before.features(batch)))
+        torch.testing.assert_close(stepped(after, batch)[0], forced)
+    assert main(["translate", "a dog runs", "--run", str(tmp_path / "run")]) == 0
+    run = str(tmp_path / "run")
+    assert main(["evaluate", run, "--data", str(corpus), "--beam", "1"]) == 0
 
 
 def test_json_config_reads_back(run: Path) -> None:
@@ -457,6 +550,29 @@ def test_a_run_starts_where_another_ended(
     other_shape = [*words.split(), "--preset", "small", "--out", str(tmp_path / "no")]
     assert main(other_shape) == 2
     assert "another model" in capsys.readouterr().err
+
+
+def test_small_letters_are_kept_with_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Capitals make no difference to what follows; a run without it can't go on."""
+    for language, lines in PAIRS.items():
+        for split in ("train", "val", "test"):
+            path = tmp_path / f"{split}.{language}"
+            path.write_text("\n".join(map(str.title, lines)), encoding="utf-8")
+    out = tmp_path / "run"
+    words = f"train transformer --data {tmp_path} --out {out} --name low --updates 2"
+    words += " --warmup 1 --vocabulary 300 --tokens 200 --beam 1 --threads 1 --quiet"
+    assert main([*words.split(), "--lowercase"]) == 0
+    assert read_record(out / "low.json")["config"]["lowercase"] is True
+    translator = Translator.load(out)
+    assert translator.source.decode(translator.source.encode("A DOG")) == "a dog"
+    capsys.readouterr()
+    assert main(["translate", "A Dog RUNS", "a dog runs", "--run", str(out)]) == 0
+    one, other = capsys.readouterr().out.splitlines()
+    assert one == other == one.lower()
+    assert main([*words.split(), "--resume"]) == 2
+    assert "lowercase" in capsys.readouterr().err
 
 
 def test_a_missing_test_split_is_told_before_training(
