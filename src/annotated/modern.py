@@ -245,13 +245,14 @@ class GroupedQueryAttention(nn.Module):
         if self.rotary:
             query = self.rotary(query, key.shape[-2] - query.shape[-2])
         p, weight = self.dropout * self.training, None
-        on_cpu, low = x.device.type == "cpu", query.dtype == torch.bfloat16
-        if is_causal and not weights and on_cpu and (p or low and query.requires_grad):
+        low = query.requires_grad and query.dtype == torch.bfloat16
+        on_cpu = x.device.type == "cpu"
+        if is_causal and on_cpu and (p or low) and not weights:
             mixed = in_strips(query, key, value, p)
         elif weights or (p and on_cpu):
             many = memory.repeat_interleave(self.heads // self.kv_heads, dim=2)
             seen = causal(x.shape[1], x.device) if is_causal else visible
-            mixed, weight = attend(query, *many.unbind(1), seen, p)
+            mixed, weight = attend(query, many[:, 0], many[:, 1], seen, p)
         else:
             fast = F.scaled_dot_product_attention
             mixed = fast(query, key, value, visible, p, is_causal, enable_gqa=True)
