@@ -54,10 +54,9 @@ from annotated.language import (
     LANGUAGE,
     PRESETS,
     Sampling,
-    chances,
     continuations,
-    draw,
     flops_per_token,
+    next_words,
     peak_flops,
     utilisation,
 )
@@ -349,8 +348,7 @@ def our_writer(model: LanguageModel, new: int) -> Write:
     how, darts = Sampling(temperature=0.0), [torch.Generator()]
 
     def choose(logits: torch.Tensor) -> torch.Tensor:
-        logits[:, [PAD, START]] = -torch.inf
-        return draw(chances(logits.float(), how), darts)
+        return next_words(logits, how, darts)
 
     def write(prompt: Ids) -> Ids:
         found: Ids = []

@@ -236,23 +236,25 @@ MUTANTS = [
     Mutant(
         3,
         "with as many heads as words, heads turned and not words",
-        "(cos, sin), (a, b) = turn, x.chunk(2, dim=-1)",
-        """alike = x.dim() == 4 and x.shape[1] == x.shape[2]
-    (cos, sin), (a, b) = turn[:, :, None] if alike else turn, x.chunk(2, dim=-1)""",
+        "swapped = x.roll(x.shape[-1] // 2, -1)",
+        """swapped = x.roll(x.shape[-1] // 2, -1)
+    if x.dim() == 4 and x.shape[1] == x.shape[2]:
+        turn = turn[:, :, None]""",
         "modern",
     ),
     Mutant(
         4,
         "neighbouring channels paired",
-        "(a, b) = turn, x.chunk(2, dim=-1)",
-        "(a, b) = turn, (x[..., ::2], x[..., 1::2])",
+        "swapped = x.roll(x.shape[-1] // 2, -1)",
+        """x = torch.cat([x[..., ::2], x[..., 1::2]], dim=-1)
+    swapped = x.roll(x.shape[-1] // 2, -1)""",
         "modern",
     ),
     Mutant(
         4,
         "turned the other way",
-        "a * cos - b * sin, a * sin + b * cos",
-        "a * cos + b * sin, b * cos - a * sin",
+        "swapped, turn[1])",
+        "swapped, -turn[1])",
         "modern",
     ),
     Mutant(
@@ -279,22 +281,22 @@ MUTANTS = [
     Mutant(
         32,
         "heads paired with the wrong groups",
-        "t.repeat_interleave(group, dim=1)",
-        "t.repeat(1, group, 1, 1)",
+        "memory.repeat_interleave(self.heads // self.kv_heads, dim=2)",
+        "memory.repeat(1, 1, self.heads // self.kv_heads, 1, 1)",
         "modern",
     ),
     Mutant(
         33,
         "the statistic in half precision",
-        "wide = x.to(torch.promote_types(x.dtype, torch.float32))",
-        "wide = x",
+        "F.rms_norm(x, self.weight.shape, eps=self.eps)",
+        "(x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt())",
         "modern",
     ),
     Mutant(
         33,
         "the gain before the cast",
-        "self.weight * (wide * (mean_square + self.eps).rsqrt()).to(x.dtype)",
-        "(self.weight * (wide * (mean_square + self.eps).rsqrt())).to(x.dtype)",
+        "self.weight * F.rms_norm(x, self.weight.shape, eps=self.eps)",
+        "F.rms_norm(x, self.weight.shape, self.weight, self.eps)",
         "modern",
     ),
 ]

@@ -411,8 +411,20 @@ def draw(
     return torch.searchsorted(line, place, right=True)[:, 0]
 
 
+def next_words(
+    logits: Float[Tensor, "batch vocab"],
+    how: Sampling,
+    darts: Sequence[torch.Generator],
+) -> Int64[Tensor, "batch"]:
+    """The words to write after these logits; never PAD or START."""
+    logits[:, PAD] = logits[:, START] = -math.inf
+    if not how.temperature:  # where the dart would hit, without a line to throw at
+        return logits.argmax(-1)
+    return draw(chances(logits.float(), how), darts)
+
+
 # %% notebooks/l_language.ipynb#continuations
-@torch.no_grad()
+@torch.inference_mode()
 def continuations(
     model: LanguageModel,
     prompts: Sequence[list[int]],
@@ -481,8 +493,7 @@ class Writer:
         darts = [torch.Generator().manual_seed(how.seed + n) for n in range(len(ids))]
 
         def choose(logits: Tensor) -> Tensor:
-            logits[:, [PAD, START]] = -math.inf
-            return draw(chances(logits.float(), how), darts)
+            return next_words(logits, how, darts)
 
         for words in continuations(self.model, ids, choose, how.longest):
             yield [t.add(word) for t, word in zip(texts, words.tolist(), strict=True)]

@@ -53,9 +53,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(d_model)), eps
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean_square = wide.square().mean(-1, keepdim=True)
-        return self.weight * (wide * (mean_square + self.eps).rsqrt()).to(x.dtype)
+        return self.weight * F.rms_norm(x, self.weight.shape, eps=self.eps)
 
 
 # %% notebooks/05_modern.ipynb#frequencies
@@ -93,15 +91,17 @@ def frequencies(
 
 # %% notebooks/05_modern.ipynb#rotate
 def rotate(
-    x: Float[Tensor, "*batch q d_head"], turn: Float[Tensor, "2 q half"]
+    x: Float[Tensor, "*batch q d_head"], turn: Float[Tensor, "2 q d_head"]
 ) -> Float[Tensor, "*batch q d_head"]:
     """Turn channel i towards channel i + half; ``turn`` has cosines and sines of rows.
 
-    >>> rotate(torch.tensor([[1.0, 0.0]]), torch.tensor([[[0.6]], [[0.8]]]))
+    Both are of minus the angle in the first half of the channels.
+
+    >>> rotate(torch.tensor([[1.0, 0.0]]), torch.tensor([[[0.6, 0.6]], [[-0.8, 0.8]]]))
     tensor([[0.6000, 0.8000]])
     """
-    (cos, sin), (a, b) = turn, x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+    swapped = x.roll(x.shape[-1] // 2, -1)
+    return torch.addcmul(x * turn[0], swapped, turn[1]).to(x.dtype)
 
 
 # %% notebooks/05_modern.ipynb#rotary
@@ -114,10 +114,10 @@ class Rotary(nn.Module):
         self.frequency = frequency
         self.register_buffer("table", self.turns(512), persistent=False)
 
-    def turns(self, length: int) -> Float[Tensor, "2 seq half"]:
+    def turns(self, length: int) -> Float[Tensor, "2 seq d_head"]:
         """Cosine and sine of each angle, made in double precision."""
         place = torch.arange(length, dtype=torch.float64)
-        angle = place[:, None] * self.frequency
+        angle = place[:, None] * torch.cat([-self.frequency, self.frequency])
         return torch.stack([angle.cos(), angle.sin()]).float()
 
     def forward(
@@ -126,7 +126,8 @@ class Rotary(nn.Module):
         """Rows of x turned, the first of them as the word at place ``first``."""
         last = first + x.shape[-2]
         if last > self.table.shape[1]:
-            self.table = self.turns(2 * last).to(self.table)
+            with torch.inference_mode(False):  # training may need it later
+                self.table = self.turns(2 * last).to(self.table)
         return rotate(x, self.table[:, first:last])
 
 
@@ -192,6 +193,23 @@ class Config(TransformerConfig):
         return join
 
 
+# %% notebooks/05_modern.ipynb#in-strips
+def in_strips(
+    query: Float[Tensor, "batch heads q d_head"],
+    key: Float[Tensor, "batch kv_heads q d_head"],
+    value: Float[Tensor, "batch kv_heads q d_head"], p: float = 0.0, size: int = 256,
+) -> Float[Tensor, "batch heads q d_head"]:
+    """Causal attention, a strip of queries at a time; a group's are in one matrix."""
+    group, last, strips = query.shape[1] // key.shape[1], 0, []
+    for strip in query.unflatten(1, (-1, group)).split(size, dim=-2):
+        last += strip.shape[-2]
+        seen = causal(last, query.device)[-strip.shape[-2] :].repeat(group, 1)
+        near = key[:, :, :last], value[:, :, :last]
+        mixed, _ = attend(strip.flatten(2, 3), *near, seen, p)
+        strips.append(mixed.unflatten(2, (group, -1)))
+    return torch.cat(strips, dim=-2).flatten(1, 2)
+
+
 # %% notebooks/05_modern.ipynb#grouped-attention
 class GroupedQueryAttention(nn.Module):
     """Query heads in groups that share keys and values (Ainslie et al. 2023).
@@ -213,7 +231,7 @@ class GroupedQueryAttention(nn.Module):
     def remember(self, x: Float[Tensor, "batch k d_model"], first: int = 0) -> KeyValue:
         """Keys, turned, and values of every word, the first of them at ``first``."""
         both = self.key_value(x).unflatten(-1, (2, self.kv_heads, -1))
-        key, value = both.permute(2, 0, 3, 1, 4)
+        key, value = both.transpose(1, 3).unbind(2)
         key = self.rotary(key, first) if self.rotary else key
         return torch.stack([key, value], dim=1)
 
@@ -226,14 +244,17 @@ class GroupedQueryAttention(nn.Module):
         key, value = memory.unbind(1)
         if self.rotary:
             query = self.rotary(query, key.shape[-2] - query.shape[-2])
-        p = self.dropout * self.training
-        if weights or (p and x.device.type == "cpu"):
-            group = self.heads // self.kv_heads
-            key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
+        p, weight = self.dropout * self.training, None
+        low = query.requires_grad and query.dtype == torch.bfloat16
+        on_cpu = x.device.type == "cpu"
+        if is_causal and on_cpu and (p or low) and not weights:
+            mixed = in_strips(query, key, value, p)
+        elif weights or (p and on_cpu):
+            many = memory.repeat_interleave(self.heads // self.kv_heads, dim=2)
             seen = causal(x.shape[1], x.device) if is_causal else visible
-            mixed, weight = attend(query, key, value, seen, p)
+            mixed, weight = attend(query, many[:, 0], many[:, 1], seen, p)
         else:
-            fast, weight = F.scaled_dot_product_attention, None
+            fast = F.scaled_dot_product_attention
             mixed = fast(query, key, value, visible, p, is_causal, enable_gqa=True)
         return self.output(mixed.transpose(1, 2).flatten(2)), weight
 

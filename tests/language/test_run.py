@@ -27,8 +27,10 @@ from annotated.language import (
     bits_per_byte,
     chances,
     continuations,
+    draw,
     flops_per_token,
     load_language_model,
+    next_words,
     peak_flops,
     score_text,
     utilisation,
@@ -260,6 +262,17 @@ def test_min_p() -> None:
 
 
 # A run
+
+
+def test_the_likeliest_word_needs_no_dart() -> None:
+    """At temperature 0 what a dart would hit; never PAD or START."""
+    logits, darts = torch.randn(4, 9), [torch.Generator() for _ in range(4)]
+    logits[0, PAD] = logits[1, START] = 10.0
+    how, hidden = Sampling(0.0), logits.clone()
+    hidden[:, [PAD, START]] = -torch.inf
+    thrown = draw(chances(hidden, how), darts)
+    found = next_words(logits, how, [])
+    assert torch.equal(found, thrown) and not {PAD, START} & set(found.tolist())
 
 
 def test_the_folder_has_all_that_a_writer_needs(run: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from annotated.llama import llama_config, llama_weights
 from annotated.modern import Config, LanguageModel
@@ -30,6 +31,12 @@ def liven(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         size = 0.15 if parameter.dim() > 1 else 0.25
         parameter.add_(torch.randn_like(parameter) * size)
+
+
+def turned(angle: Tensor) -> Tensor:
+    """Cosines and sines of these angles, as `rotate` takes them."""
+    angle = torch.cat([-angle, angle], dim=-1)
+    return torch.stack([angle.cos(), angle.sin()])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import doctest
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from annotated.modern import (
     Rotary,
     Scaling,
     frequencies,
+    in_strips,
     rotate,
 )
 from annotated.parallel import make_batch
@@ -31,7 +33,7 @@ from annotated.training import batch_loss
 from annotated.transformer import Config as TransformerConfig
 from annotated.transformer import DecoderLayer, EncoderLayer, Transformer
 
-from .conftest import SMALL, VOCAB, liven
+from .conftest import SMALL, VOCAB, liven, turned
 
 CLOSE = {"rtol": 0.0, "atol": 1e-10}
 few = settings(
@@ -136,7 +138,7 @@ def test_only_distances_count() -> None:
 
     def at(x: Tensor, first: int) -> Tensor:
         angle = torch.arange(first, first + 9)[:, None] * frequencies(16)
-        return rotate(x, torch.stack([angle.cos(), angle.sin()]))
+        return rotate(x, turned(angle))
 
     wanted = at(query, 0) @ at(key, 0).T
     for further in (1, 100, 10_000):
@@ -187,6 +189,16 @@ def test_rotary_grows_and_counts_on() -> None:
     assert "table" not in rotary.state_dict()
 
 
+def test_training_goes_on_with_a_table_that_grew_while_writing() -> None:
+    """Tensors of inference mode cannot be trained with; the table is none."""
+    rotary, x = Rotary(frequencies(8)), torch.randn(1, 2, 700, 8, requires_grad=True)
+    with torch.inference_mode():
+        wanted = rotary(x)
+    found = rotary(x)
+    found.sum().backward()
+    assert torch.equal(found, wanted) and x.grad is not None
+
+
 def test_rotary_turns_each_head_alike_and_each_word_by_its_place() -> None:
     """With as many heads as words, where a wrong axis would not be noticed."""
     x = torch.randn(2, 1, 1, 8).expand(2, 4, 4, 8)
@@ -194,6 +206,49 @@ def test_rotary_turns_each_head_alike_and_each_word_by_its_place() -> None:
     assert torch.equal(found[:, 0], found[:, 3])
     assert not torch.allclose(found[:, :, 0], found[:, :, 3])
     assert torch.equal(found[:, :, 0], x[:, :, 0])
+
+
+@pytest.mark.parametrize("size", [1, 5, 12, 100])
+def test_strips_are_causal_attention(size: int) -> None:
+    """Of any size, with gradients of queries, keys and values."""
+    library = partial(F.scaled_dot_product_attention, is_causal=True, enable_gqa=True)
+    results = []
+    for way in (partial(in_strips, size=size), library):
+        torch.manual_seed(0)
+        leaves = [torch.randn(2, heads, 12, 4).double() for heads in (6, 2, 2)]
+        mixed = way(*(leaf.requires_grad_() for leaf in leaves))
+        mixed.square().sum().backward()
+        results.append([mixed, *(leaf.grad for leaf in leaves)])
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, **CLOSE)
+
+
+def test_training_in_bfloat16_goes_in_strips(build: Any, monkeypatch: Any) -> None:
+    """Only there, and only with gradients; the loss is that of the library's way."""
+    called, way = [], in_strips
+
+    def noted(*inputs: Any) -> Any:
+        called.append(len(inputs))
+        return way(*inputs)
+
+    monkeypatch.setattr(annotated.modern, "in_strips", noted)
+    model, text = build(), make_batch([[5]], [[7, 8, 9, 10]])
+    losses = []
+    for precision in ("fp32", "bf16"):
+        with torch.no_grad():
+            losses.append(batch_loss(model, text, precision=precision)[0])
+        assert not called
+    low, _ = batch_loss(model, text, precision="bf16")
+    assert len(called) == SMALL.layers
+    torch.testing.assert_close(low, losses[1], rtol=0.02, atol=0.0)
+    low.backward()
+    gradient = model.layers[0].own.query.weight.grad.clone()
+    model.zero_grad()
+    batch_loss(model, text)[0].backward()
+    wanted = model.layers[0].own.query.weight.grad
+    model.zero_grad()
+    assert len(called) == SMALL.layers
+    assert F.cosine_similarity(gradient.flatten(), wanted.flatten(), dim=0) > 0.99
 
 
 def test_half_precision_stays_half(build: Any) -> None:

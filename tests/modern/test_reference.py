@@ -25,7 +25,7 @@ from annotated.modern import (
 )
 from annotated.transformer import MultiHeadAttention, causal
 
-from .conftest import SMALL, VOCAB, liven, llama_settings
+from .conftest import SMALL, VOCAB, liven, llama_settings, turned
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -98,8 +98,8 @@ def test_rotations() -> None:
     """Llama's, and a product of complex numbers; gradients too."""
     torch.manual_seed(0)
     x, angle = torch.randn(2, 3, 9, 8).double(), angles(9, 8)
-    turn = torch.stack([angle.cos(), angle.sin()])
-    cos, sin = (half.repeat(1, 2)[None] for half in turn)
+    turn = turned(angle)
+    cos, sin = (both.repeat(1, 2)[None] for both in (angle.cos(), angle.sin()))
 
     def complex_form(x: Tensor) -> Tensor:
         hands = torch.complex(*x.chunk(2, dim=-1))
@@ -185,7 +185,7 @@ def test_grouped_attention(kv_heads: int, weights: bool) -> None:
             "o_proj.weight": ours.output.weight.detach(),
         }
     )
-    turn = ours.rotary.table[:, :7].double().repeat(1, 1, 2)[:, None]
+    turn = ours.rotary.table[:, :7, 2:].double().repeat(1, 1, 2)[:, None]
     hidden = torch.zeros(7, 7).double().masked_fill(~causal(7), -math.inf)[None, None]
     options = {"is_causal": True, "weights": weights}
     agree(
