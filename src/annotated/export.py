@@ -188,7 +188,7 @@ def marian_config(config: Config, vocab: int) -> dict[str, Any]:
         "vocab_size": vocab + 1,
         "d_model": config.d_model,
         **sides,
-        **dict.fromkeys(rates, config.dropout),
+        **{rate: getattr(config, rate) for rate in rates},
         "activation_function": "relu",
         "scale_embedding": True,
         "normalize_before": False,
