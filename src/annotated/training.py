@@ -41,6 +41,7 @@ __all__ = [
     "TrainingError", "batch_loss", "copied", "dropout", "evaluate", "gathered",
     "keep_memory", "linear_cross_entropy", "load_weights", "mean_scores",
     "mean_weights", "processes", "put", "read_metrics", "schedule", "slice_of", "train",
+    "whole",
 ]
 
 
@@ -210,17 +211,23 @@ def put(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
         into[name].copy_(slice_of(tensor, into[name]))
 
 
+def whole(tensor: Any) -> Tensor:
+    """A tensor, of a slice the whole; then all processes must call it."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full
+
+
 def gathered(tensors: Mapping[str, Tensor], process: "Process") -> dict[str, Tensor]:
-    """Whole tensors, for process 0; the others get none.
+    """Whole tensors in the processor's memory, for process 0; the others get none.
 
     If there are slices, all processes call it. One at a time is whole on the device.
     """
-    whole = {}
+    there = {}
     for name, tensor in tensors.items():
-        full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        full = whole(tensor)
         if not process.rank:
-            whole[name] = full.cpu()
-    return whole
+            there[name] = full.cpu()
+    return there
 
 
 # %% notebooks/b_training.ipynb#training-error
@@ -432,10 +439,11 @@ LOST = (
 
 def listen(ear: socket.socket) -> None:
     """End this process with a word when its SIGTERM comes."""
-    while number := ear.recv(1):
-        if number[0] == signal.SIGTERM:
-            print(LOST, file=sys.stderr, flush=True)
-            os._exit(128 + signal.SIGTERM)
+    with ear:
+        while number := ear.recv(1):
+            if number[0] == signal.SIGTERM:
+                print(LOST, file=sys.stderr, flush=True)
+                os._exit(128 + signal.SIGTERM)
 
 
 @contextmanager
@@ -642,7 +650,7 @@ def step(run: Run, group: list[Batch]) -> None:
     sums += add_gradient(run, mine[-1], share)
     run.process.total(sums)
     weights: list[Tensor] = list(run.parameters.values())
-    norm = nn.utils.clip_grad_norm_(weights, recipe.clip or math.inf).item()
+    norm = whole(nn.utils.clip_grad_norm_(weights, recipe.clip or math.inf)).item()
     if not math.isfinite(sums[0].item() + norm):
         raise TrainingError(
             f"update {run.place.update + 1}: the loss is {sums[0] / tokens:.3g}, the "

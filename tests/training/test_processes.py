@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from annotated.parallel import Batch
 from annotated.training import (
     Recipe,
     TrainingError,
+    on_silence,
+    on_terminate,
     processes,
     read_metrics,
     train,
@@ -153,6 +157,44 @@ def test_alone_nothing_is_joined() -> None:
         assert here == (0, 1, "cpu")
         assert here.told("so") == "so"
         assert not torch.distributed.is_initialized()
+
+
+def test_last_words_at_the_end_signal() -> None:
+    """What torchrun sends is heard also by a process that waits."""
+    program = """
+import os, signal, time
+from annotated.training import on_terminate
+with on_terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.startswith("a process of this run was lost, and the others")
+
+
+def test_signals_are_as_before_afterwards() -> None:
+    """Leaving the group leaves nothing behind."""
+    before = signal.getsignal(signal.SIGTERM), threading.active_count()
+    with on_terminate():
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert signal.getsignal(signal.SIGTERM) == before[0]
+    for _ in range(100):
+        if threading.active_count() == before[1]:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == before[1]
+
+
+def test_only_a_lost_connection_is_told_as_one() -> None:
+    """Other errors come as they are."""
+    said = "[gloo/transport/tcp/pair.cc:547] Connection closed"
+    with pytest.raises(TrainingError, match="process of this run was"), on_silence():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="shapes differ"), on_silence():
+        raise RuntimeError("shapes differ")
 
 
 def test_no_gpu_for_this_process(
