@@ -36,6 +36,7 @@ SUITES = {
     "decoding": ["tests/decoding/test_search.py"],
     "training": ["tests/training/test_loss.py"],
     "modern": ["tests/modern/test_reference.py", "tests/modern/test_model.py"],
+    "kernels": ["tests/modern/test_reference.py", "tests/modern/test_model.py"],
 }
 # Too slow to be asked each time, and the others ask the same.
 LEFT_OUT = ["-k", "not test_compiles and not test_learns and not test_examples"]
@@ -288,16 +289,17 @@ MUTANTS = [
     Mutant(
         33,
         "the statistic in half precision",
-        "F.rms_norm(x, self.weight.shape, eps=self.eps)",
-        "(x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt())",
-        "modern",
+        "F.rms_norm(x, gain.shape, eps=eps)",
+        "(x * (x.square().mean(-1, keepdim=True) + eps).rsqrt())",
+        "kernels",
     ),
     Mutant(
         33,
         "the gain before the cast",
-        "self.weight * F.rms_norm(x, self.weight.shape, eps=self.eps)",
-        "F.rms_norm(x, self.weight.shape, self.weight, self.eps)",
-        "modern",
+        "return gain * F.rms_norm(x, gain.shape, eps=eps)",
+        """normed = F.rms_norm(x.float(), gain.shape, eps=eps)
+    return (gain * normed).to(x.dtype)""",
+        "kernels",
     ),
 ]
 

@@ -12,6 +12,7 @@ Each module is tangled from the notebook that explains it:
     annotated.records          notebooks/f_records.ipynb
     annotated.training         notebooks/b_training.ipynb
     annotated.sharding         notebooks/o_sharding.ipynb
+    annotated.kernels          notebooks/o_kernels.ipynb
     annotated.decoding         notebooks/c_decoding.ipynb
     annotated.word2vec         notebooks/01_word2vec.ipynb
     annotated.seq2seq          notebooks/02_seq2seq.ipynb

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from annotated.kernels import causal_attention, rms_norm
 from annotated.parallel import Batch
 from annotated.seq2seq import check_config
 from annotated.subwords import START
@@ -53,7 +54,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(d_model)), eps
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        return self.weight * F.rms_norm(x, self.weight.shape, eps=self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 # %% notebooks/05_modern.ipynb#frequencies
@@ -193,23 +194,6 @@ class Config(TransformerConfig):
         return join
 
 
-# %% notebooks/05_modern.ipynb#in-strips
-def in_strips(
-    query: Float[Tensor, "batch heads q d_head"],
-    key: Float[Tensor, "batch kv_heads q d_head"],
-    value: Float[Tensor, "batch kv_heads q d_head"], p: float = 0.0, size: int = 256,
-) -> Float[Tensor, "batch heads q d_head"]:
-    """Causal attention, a strip of queries at a time; a group's are in one matrix."""
-    group, last, strips = query.shape[1] // key.shape[1], 0, []
-    for strip in query.unflatten(1, (-1, group)).split(size, dim=-2):
-        last += strip.shape[-2]
-        seen = causal(last, query.device)[-strip.shape[-2] :].repeat(group, 1)
-        near = key[:, :, :last], value[:, :, :last]
-        mixed, _ = attend(strip.flatten(2, 3), *near, seen, p)
-        strips.append(mixed.unflatten(2, (group, -1)))
-    return torch.cat(strips, dim=-2).flatten(1, 2)
-
-
 # %% notebooks/05_modern.ipynb#grouped-attention
 class GroupedQueryAttention(nn.Module):
     """Query heads in groups that share keys and values (Ainslie et al. 2023).
@@ -245,17 +229,15 @@ class GroupedQueryAttention(nn.Module):
         if self.rotary:
             query = self.rotary(query, key.shape[-2] - query.shape[-2])
         p, weight = self.dropout * self.training, None
-        low = query.requires_grad and query.dtype == torch.bfloat16
-        on_cpu = x.device.type == "cpu"
-        if is_causal and on_cpu and (p or low) and not weights:
-            mixed = in_strips(query, key, value, p)
-        elif weights or (p and on_cpu):
+        if is_causal and not weights:
+            mixed = causal_attention(query, key, value, p)
+        elif weights or (p and x.device.type == "cpu"):
             many = memory.repeat_interleave(self.heads // self.kv_heads, dim=2)
             seen = causal(x.shape[1], x.device) if is_causal else visible
             mixed, weight = attend(query, many[:, 0], many[:, 1], seen, p)
         else:
             fast = F.scaled_dot_product_attention
-            mixed = fast(query, key, value, visible, p, is_causal, enable_gqa=True)
+            mixed = fast(query, key, value, visible, p, enable_gqa=True)
         return self.output(mixed.transpose(1, 2).flatten(2)), weight
 
 

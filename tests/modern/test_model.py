@@ -13,8 +13,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import annotated.kernels
 import annotated.modern
 from annotated.decoding import StepModel, beam_search, greedy, sample
+from annotated.kernels import in_strips, rms_norm
 from annotated.modern import (
     PRESETS,
     Block,
@@ -24,7 +26,6 @@ from annotated.modern import (
     Rotary,
     Scaling,
     frequencies,
-    in_strips,
     rotate,
 )
 from annotated.parallel import make_batch
@@ -64,9 +65,10 @@ def logits(model: LanguageModel, text: list[int]) -> Tensor:
 
 def test_examples_in_the_docstrings() -> None:
     """What a docstring shows is what happens."""
-    result = doctest.testmod(annotated.modern, extraglobs={"torch": torch})
-    assert result.attempted >= 3
-    assert result.failed == 0
+    for module, least in ((annotated.modern, 3), (annotated.kernels, 1)):
+        result = doctest.testmod(module, extraglobs={"torch": torch})
+        assert result.attempted >= least
+        assert result.failed == 0
 
 
 # Invariants of the language model
@@ -208,6 +210,23 @@ def test_rotary_turns_each_head_alike_and_each_word_by_its_place() -> None:
     assert torch.equal(found[:, :, 0], x[:, :, 0])
 
 
+def test_a_norm_trained_by_hand_is_the_librarys() -> None:
+    """In single precision, on a CPU; elsewhere it is the library's own."""
+    results = []
+    for way in (rms_norm, None):
+        torch.manual_seed(0)
+        x = torch.randn(2, 7, 16, requires_grad=True)
+        gain = torch.randn(16, requires_grad=True)
+        y = way(x, gain, 1e-3) if way else F.rms_norm(x, (16,), gain, 1e-3)
+        assert (type(y.grad_fn).__name__ == "NormBackward") == (way is not None)
+        y.sin().sum().backward()
+        results.append([y, x.grad, gain.grad])
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two)
+    low = rms_norm(x.bfloat16(), gain.bfloat16(), 1e-3)
+    assert type(low.grad_fn).__name__ != "NormBackward"
+
+
 @pytest.mark.parametrize("size", [1, 5, 12, 100])
 def test_strips_are_causal_attention(size: int) -> None:
     """Of any size, with gradients of queries, keys and values."""
@@ -231,7 +250,7 @@ def test_training_in_bfloat16_goes_in_strips(build: Any, monkeypatch: Any) -> No
         called.append(len(inputs))
         return way(*inputs)
 
-    monkeypatch.setattr(annotated.modern, "in_strips", noted)
+    monkeypatch.setattr(annotated.kernels, "in_strips", noted)
     model, text = build(), make_batch([[5]], [[7, 8, 9, 10]])
     losses = []
     for precision in ("fp32", "bf16"):
