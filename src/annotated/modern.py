@@ -125,8 +125,7 @@ class Rotary(nn.Module):
         self, x: Float[Tensor, "batch heads q d_head"], first: int = 0
     ) -> Float[Tensor, "batch heads q d_head"]:
         """Rows of x turned, the first of them as the word at place ``first``."""
-        last = first + x.shape[-2]
-        if last > self.table.shape[1]:
+        if (last := first + x.shape[-2]) > self.table.shape[1]:
             with torch.inference_mode(False):  # training may need it later
                 self.table = self.turns(2 * last).to(self.table)
         return rotate(x, self.table[:, first:last])
@@ -185,7 +184,8 @@ class Config(TransformerConfig):
     def network(self) -> Any:
         if self.gate == "none":
             return super().network()
-        return GatedFeedForward(self.d_model, self.d_ff, self.gate, self.dropout)
+        p = self.activation_dropout
+        return GatedFeedForward(self.d_model, self.d_ff, self.gate, p)
 
     def residual(self) -> Any:
         join = super().residual()
@@ -204,13 +204,13 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(self, config: Config, rotated: bool = True) -> None:
         super().__init__()
-        c, d, d_head = config, config.d_model, config.d_model // config.heads
-        self.heads, self.kv_heads, self.dropout = c.heads, c.kv_heads, c.dropout
-        self.query = nn.Linear(d, c.heads * d_head, c.bias)
-        self.key_value = nn.Linear(d, 2 * c.kv_heads * d_head, c.bias)
-        self.output = nn.Linear(c.heads * d_head, d, c.bias)
-        turn = frequencies(d_head, c.rope, c.scaling) if rotated else None
-        self.rotary = None if turn is None else Rotary(turn)
+        c, d, head = config, config.d_model, config.d_model // config.heads
+        self.heads, self.kv_heads = c.heads, c.kv_heads
+        self.dropout = c.attention_dropout
+        self.query = nn.Linear(d, c.heads * head, c.bias)
+        self.key_value = nn.Linear(d, 2 * c.kv_heads * head, c.bias)
+        self.output = nn.Linear(c.heads * head, d, c.bias)
+        self.rotary = Rotary(frequencies(head, c.rope, c.scaling)) if rotated else None
 
     def remember(self, x: Float[Tensor, "batch k d_model"], first: int = 0) -> KeyValue:
         """Keys, turned, and values of every word, the first of them at ``first``."""
