@@ -150,7 +150,7 @@ class Config:
 
 
 PRESETS = {
-    "tiny": Config(4, 128, 256, 4, 0.2),
+    "tiny": Config(4, 128, 256, 4, 0.3),
     "small": Config(4, 256, 1024, 4, 0.3),
     "base": Config(6, 512, 2048, 8, 0.1),
     "big": Config(6, 1024, 4096, 16, 0.3),

@@ -80,7 +80,7 @@ PRESETS: dict[str, dict[str, ModelConfig]] = {
     },
     "transformer": {
         **TRANSFORMERS,
-        "tiny-modern": ModernConfig(4, 128, 171, 4, 0.2, kv_heads=2),
+        "tiny-modern": ModernConfig(4, 128, 171, 4, 0.3, kv_heads=2),
     },
 }
 
@@ -271,13 +271,13 @@ RECURRENT = Recipe(
     validate_every=400,
 )
 ATTENTION_ALONE = Recipe(
-    updates=14_000,
-    learning_rate=2e-3,
+    updates=7000,
+    learning_rate=4e-3,
     schedule="linear",
-    warmup=1000,
+    warmup=2000,
     ema=0.999,
     precision="bf16",
-    validate_every=1000,
+    validate_every=500,
 )
 
 
@@ -339,7 +339,7 @@ def train_commands() -> Any:
         "Chapter 2's encoder and decoder": Train("seq2seq"),
         "Chapter 3's encoder and decoder with attention": Train("attention"),
         "Chapter 4's Transformer, or one with chapter 5's parts": Train(
-            "transformer", ATTENTION_ALONE, vocabulary=10_000
+            "transformer", ATTENTION_ALONE, vocabulary=10_000, tokens=4096
         ),
     }
     kinds: list[Any] = []
