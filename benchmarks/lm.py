@@ -66,7 +66,15 @@ from annotated.parallel import Batch
 from annotated.records import markdown_table, read_record, write_record
 from annotated.subwords import END, PAD, START
 from annotated.tokens import Packed
-from annotated.training import Process, Recipe, Run, keep_memory, make_optimizer, step
+from annotated.training import (
+    Copies,
+    Process,
+    Recipe,
+    Run,
+    keep_memory,
+    make_optimizer,
+    step,
+)
 from annotated.translation import check_device
 from attention import speed, spread
 from transformer import chosen_options, in_turns, peers, told
@@ -232,7 +240,7 @@ class OurLearner:
     def __init__(self, settings: Settings, precision: str) -> None:
         recipe = dataclasses.replace(RECIPE, precision=precision)
         model = our_model(settings).train()
-        self.run = Run(model, recipe, Process(device=settings.device))
+        self.run = Run(model, recipe, Process(device=settings.device), Copies())
 
     def compile(self) -> None:
         """Compile what is between ids and the output layer."""

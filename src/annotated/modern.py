@@ -231,7 +231,7 @@ class GroupedQueryAttention(nn.Module):
         p, weight = self.dropout * self.training, None
         if is_causal and not weights:
             mixed = causal_attention(query, key, value, p)
-        elif weights or (p and x.device.type == "cpu"):
+        elif weights or (self.training and x.device.type == "cpu"):
             many = memory.repeat_interleave(self.heads // self.kv_heads, dim=2)
             seen = causal(x.shape[1], x.device) if is_causal else visible
             mixed, weight = attend(query, many[:, 0], many[:, 1], seen, p)
