@@ -92,10 +92,9 @@ def file_checksum(path: Path) -> str:
 def checksums(path: Path, process: Process) -> dict[str, str]:
     """Of all files of a folder; each process reads its share of them."""
     files = sorted(path.iterdir())[process.rank :: process.size]
-    found = [{file.name: file_checksum(file) for file in files}]
+    own = {file.name: file_checksum(file) for file in files}
+    found = [own] * process.size
     if process.size > 1:
-        found = [{}] * process.size
-        own = {file.name: file_checksum(file) for file in files}
         dist.all_gather_object(found, own)
     return {name: crc for share in found for name, crc in share.items()}
 

@@ -46,6 +46,17 @@ def wanted(common: Any) -> dict[str, Any]:
     return {name: dict(model.named_parameters()) for name, model in models.items()}
 
 
+def on_two_processes(common: Any, folder: Path, device: str) -> None:
+    """Begin runs on one process, interrupt them, and have pieces.py do the rest."""
+    for name in NAMES:
+        stop = common.Before(
+            common.TRAIN, 13, lambda: os.kill(os.getpid(), signal.SIGINT)
+        )
+        common.alone(stop, folder=folder / f"two-{name}", **common.options(name, 6))
+    done = torchrun(2, str(HERE / "pieces.py"), str(folder), device)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def runs(common: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pieces.py left behind on two processes.
@@ -53,13 +64,7 @@ def runs(common: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Some of the runs were begun on one process, and interrupted in the third update.
     """
     folder = tmp_path_factory.mktemp("runs")
-    for name in NAMES:
-        stop = common.Before(
-            common.TRAIN, 13, lambda: os.kill(os.getpid(), signal.SIGINT)
-        )
-        common.alone(stop, folder=folder / f"two-{name}", **common.options(name, 6))
-    done = torchrun(2, str(HERE / "pieces.py"), str(folder), "cpu")
-    assert done.returncode == 0, done.stderr
+    on_two_processes(common, folder, "cpu")
     return folder
 
 
@@ -246,13 +251,7 @@ def test_two_gpus(common: Any, wanted: dict[str, Any], tmp_path: Path) -> None:
     """The same by nccl."""
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two CUDA GPUs")
-    for name in NAMES:
-        stop = common.Before(
-            common.TRAIN, 13, lambda: os.kill(os.getpid(), signal.SIGINT)
-        )
-        common.alone(stop, folder=tmp_path / f"two-{name}", **common.options(name, 6))
-    done = torchrun(2, str(HERE / "pieces.py"), str(tmp_path), "cuda")
-    assert done.returncode == 0, done.stderr
+    on_two_processes(common, tmp_path, "cuda")
     for name in NAMES:
         for kind in (name, f"two-{name}"):
             for here in left(tmp_path, kind):
