@@ -127,7 +127,8 @@ class Settings:
     def recipe(self) -> Recipe:
         """How each cell is trained, but for its seed."""
         warmup = self.updates // 5
-        return Recipe(self.updates, self.learning_rate, "linear", warmup=warmup)
+        rate = self.learning_rate
+        return Recipe(self.updates, rate, "linear", warmup=warmup, precision="bf16")
 
 
 def check_settings(settings: Settings) -> None:

@@ -30,12 +30,12 @@ from annotated.data import (
     split_words,
 )
 from annotated.little_language import Pair, little_splits
-from annotated.subwords import END, PAD, START, Tokenizer
+from annotated.subwords import END, PAD, START, BPEDropout, Tokenizer
 
 __all__ = [
-    "Batch", "Batches", "LinePair", "StreamedPairs", "in_split", "make_batch", "pad",
-    "pad_sources", "padding_share", "parallel_files", "parallel_lines", "read_pairs",
-    "split_of",
+    "Batch", "Batches", "LinePair", "RedrawnBatches", "StreamedPairs", "in_split",
+    "make_batch", "pad", "pad_sources", "padding_share", "parallel_files",
+    "parallel_lines", "read_pairs", "split_of",
 ]
 
 
@@ -434,6 +434,15 @@ def plan_epoch(
 
 
 # %% notebooks/i_parallel.ipynb#check-fits
+def check_sides(sources: int, targets: int) -> None:
+    """Refuse sides of different sizes, and empty ones."""
+    if not sources or sources != targets:
+        raise DataError(
+            f"{sources:,} sentences and {targets:,} translations: give one "
+            "translation for each, and one pair at least"
+        )
+
+
 def check_fits(
     source: Int64[np.ndarray, "sentences"],
     target: Int64[np.ndarray, "sentences"],
@@ -470,11 +479,7 @@ class Batches:
         shuffle: bool = True,
     ):
         """Take the sentences; refuse what cannot be put into batches."""
-        if not sources or len(sources) != len(targets):
-            raise DataError(
-                f"{len(sources):,} sentences and {len(targets):,} translations: give "
-                "one translation for each, and one pair at least"
-            )
+        check_sides(len(sources), len(targets))
         self.sources, self.targets = sources, targets
         self.tokens, self.seed, self.pool, self.shuffle = tokens, seed, pool, shuffle
         self.source_lengths = np.array([len(ids) + 1 for ids in sources])
@@ -501,6 +506,29 @@ class Batches:
         return padding_share(
             self.plan(epoch), self.source_lengths, self.target_lengths
         )
+
+
+# %% notebooks/i_parallel.ipynb#redrawn-batches
+class RedrawnBatches:
+    """Batches of sentences whose subwords are drawn anew for each epoch.
+
+    As `Batches` are they a function of the seed and the epoch.
+    """
+
+    def __init__(
+        self, sources: BPEDropout, targets: BPEDropout, tokens: int, seed: int = 0
+    ):
+        """Refuse a sentence that in one of its cuts fits into no batch."""
+        check_sides(len(sources.lines), len(targets.lines))
+        self.sources, self.targets = sources, targets
+        self.tokens, self.seed = tokens, seed
+        check_fits(sources.longest + 1, targets.longest + 1, tokens)
+
+    def epoch(self, n: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch n from batch `start` on."""
+        chance = np.random.default_rng((self.seed, n, 1))
+        sources, targets = self.sources.draw(chance), self.targets.draw(chance)
+        return Batches(sources, targets, self.tokens, self.seed).epoch(n, start)
 
 
 # %% notebooks/i_parallel.ipynb#streamed-pairs

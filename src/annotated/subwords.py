@@ -13,6 +13,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
@@ -20,9 +21,10 @@ from tqdm import tqdm
 from annotated.data import DataError, replacing
 
 __all__ = [
-    "END", "PAD", "SPECIAL", "SPLIT", "START", "UNREACHABLE", "Pair", "Subwords",
-    "Tokenizer", "Words", "apply_merges", "byte_letters", "check_ids", "in_bytes",
-    "kind", "learn_merges", "load_tokenizer", "merge", "split_text", "train_library",
+    "CUTS", "END", "PAD", "SPECIAL", "SPLIT", "START", "UNREACHABLE", "BPEDropout",
+    "Pair", "Subwords", "Tokenizer", "Words", "apply_merges", "byte_letters",
+    "check_ids", "draw_cut", "in_bytes", "kind", "learn_merges", "load_tokenizer",
+    "merge", "split_text", "train_library",
 ]
 
 
@@ -333,6 +335,84 @@ class Subwords(Tokenizer):
     def load(cls, path: str | Path) -> "Subwords":
         """Read what `save` wrote."""
         return of_kind(load_tokenizer(path), cls, path)
+
+
+# %% notebooks/h_subwords.ipynb#draw-cut
+def draw_cut(
+    word: str,
+    rank: Mapping[tuple[str, str], int],
+    dropout: float,
+    chance: np.random.Generator,
+) -> list[str]:
+    """Cut a word, merges left out by chance (Provilkov et al. 2020, algorithm 1).
+
+    `word` has a letter for each byte; `rank` numbers the merges as they were learned.
+    """
+    tokens = list(word)
+    while places := [
+        i
+        for i, pair in enumerate(pairwise(tokens))
+        if pair in rank and chance.random() >= dropout
+    ]:
+        first = min(places, key=lambda i: rank[tokens[i], tokens[i + 1]])
+        tokens[first : first + 2] = [tokens[first] + tokens[first + 1]]
+    return tokens
+
+
+# %% notebooks/h_subwords.ipynb#letters-of-words
+def letters_of_words(tokenizer: Subwords, text: str) -> list[str]:
+    """The words of a text as merges know them, each byte a letter."""
+    library = tokenizer.library
+    if library.normalizer:
+        text = library.normalizer.normalize_str(text)
+    return [word for word, _ in library.pre_tokenizer.pre_tokenize_str(text)]
+
+
+# %% notebooks/h_subwords.ipynb#bpe-dropout
+CUTS = 32
+
+
+class BPEDropout:
+    """Lines whose subwords are drawn again and again (Provilkov et al. 2020).
+
+    `dropout` is the probability that a possible merge is passed over. Each different
+    word is cut `CUTS` times, by `seed`; `draw` chooses among these cuts. No choice
+    makes line i longer than `longest[i]`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        lines: Iterable[str],
+        dropout: float,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        if not 0 <= dropout <= 1:
+            raise DataError(f"BPE-dropout {dropout}: give a share, from 0 to 1")
+        if not isinstance(tokenizer, Subwords):
+            raise DataError("BPE-dropout: whole words have no merges; take subwords")
+        number = defaultdict[str, int](lambda: len(number))
+        texts = (letters_of_words(tokenizer, line) for line in lines)
+        self.lines = [np.array([number[word] for word in text], int) for text in texts]
+        model = json.loads(tokenizer.to_json())["model"]
+        rank = {(a, b): n for n, (a, b) in enumerate(model["merges"])}
+        chance, ids = np.random.default_rng(seed), model["vocab"]
+        self.cuts = [
+            [ids[token] for token in draw_cut(word, rank, dropout, chance)]
+            for word in tqdm(number, "cuts", unit=" words", disable=not progress)
+            for _ in range(CUTS)
+        ]
+        most = np.reshape([len(cut) for cut in self.cuts], (-1, CUTS)).max(axis=1)
+        self.longest = np.array([most[words].sum() for words in self.lines])
+
+    def draw(self, chance: np.random.Generator) -> list[list[int]]:
+        """The ids of each line, each word in one of its cuts."""
+        drawn = []
+        for words in self.lines:
+            chosen = words * CUTS + chance.integers(CUTS, size=len(words))
+            drawn.append([i for n in chosen for i in self.cuts[n]])
+        return drawn
 
 
 # %% notebooks/h_subwords.ipynb#load-tokenizer

@@ -28,6 +28,7 @@ from annotated.decoding import Bleu, Hypothesis, corpus_bleu, greedy, search_all
 from annotated.modern import Config as ModernConfig
 from annotated.parallel import (
     Batches,
+    RedrawnBatches,
     StreamedPairs,
     languages,
     parallel_files,
@@ -37,7 +38,7 @@ from annotated.parallel import (
 from annotated.records import SCHEMA, repository, write_record
 from annotated.seq2seq import Config as Seq2SeqConfig
 from annotated.seq2seq import Seq2Seq
-from annotated.subwords import Subwords, Tokenizer, Words, load_tokenizer
+from annotated.subwords import BPEDropout, Subwords, Tokenizer, Words, load_tokenizer
 from annotated.training import (
     BatchSource,
     History,
@@ -301,6 +302,8 @@ class Train:
     """Subwords, from the training split only: a side's, or for a transformer both's."""
     lowercase: bool = False
     """Forget capitals: the subwords turn every text to small letters first."""
+    bpe_dropout: float = 0.0
+    """Cut training text anew each epoch, passing over each merge so often; try 0.1."""
     tokenizer: Path | None = None
     """A vocabulary for both sides, say a run's source.json, instead of a new one."""
     start: Path | None = None
@@ -458,6 +461,25 @@ def check_lowercase(options: Train) -> None:
         )
 
 
+# %% notebooks/j_translation.ipynb#check-bpe-dropout
+def check_bpe_dropout(options: Train) -> None:
+    """Refuse --bpe-dropout where nothing can be cut anew."""
+    if not options.bpe_dropout:
+        return
+    if not 0 <= options.bpe_dropout <= 1:
+        raise DataError(f"--bpe-dropout {options.bpe_dropout}: give a share, 0 to 1")
+    if options.data == "little":
+        raise DataError(
+            "--bpe-dropout: the little language keeps its words whole; leave it out, "
+            "or give other --data"
+        )
+    if streams(options):
+        raise DataError(
+            "--bpe-dropout: a stream is read a piece at a time, and all different "
+            "words must be known before; leave one of the two out"
+        )
+
+
 # %% notebooks/j_translation.ipynb#bleu-scores
 def bleu_in(
     language: str, hypotheses: Sequence[str], references: Sequence[str], fold: bool
@@ -537,7 +559,15 @@ def batches_of(options: Train, sides: Sides, translator: Translator) -> Batches:
 def training_batches(
     options: Train, sides: Sides, translator: Translator
 ) -> BatchSource:
-    """The training split as batches, in memory or streamed."""
+    """The training split as batches: in memory, cut anew each epoch, or streamed."""
+    seed, tokens = options.recipe.seed, options.tokens
+    if options.bpe_dropout:
+        tokenizers = translator.source, translator.target
+        source, target = (
+            BPEDropout(tokenizer, side, options.bpe_dropout, seed, not options.quiet)
+            for tokenizer, side in zip(tokenizers, sides, strict=True)
+        )
+        return RedrawnBatches(source, target, tokens, seed)
     if not streams(options):
         return batches_of(options, sides, translator)
     return StreamedPairs(
@@ -601,7 +631,8 @@ def begin_run(
 def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
     chosen = ["data", "pair", "vocabulary", "tokens"]
-    chosen += [key for key in ("stream", "lowercase") if getattr(options, key)]
+    more = ("stream", "lowercase", "bpe_dropout")
+    chosen += [key for key in more if getattr(options, key)]
     start = {"start": options.start.name} if options.start else {}
     settings = {key: getattr(options, key) for key in chosen}
     return {"model": describe(config)} | settings | start
@@ -643,6 +674,7 @@ def train_translator(options: Train, typed: str) -> int:
     name, folder = run_folder(options)
     config = chosen_model(options)
     check_lowercase(options)
+    check_bpe_dropout(options)
     check_free(folder, options.resume)
     finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
     with processes(options.device) as process:

@@ -8,15 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotated.data import DataError
 from annotated.parallel import (
     Batch,
     Batches,
+    RedrawnBatches,
     by_length,
     cut,
     make_batch,
     parallel_lines,
 )
-from annotated.subwords import END, PAD, START, Subwords
+from annotated.subwords import END, PAD, START, BPEDropout, Subwords
 
 Ids = list[list[int]]
 
@@ -160,3 +162,34 @@ def test_planning_is_fast() -> None:
         batches.plan(epoch)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.3
+
+
+TEXT = [f"the {n}th widest newest lowest tower" for n in range(50)]
+
+
+def redrawn(tokens: int = 200, seed: int = 0) -> RedrawnBatches:
+    """The text with itself, cut anew each epoch."""
+    subwords = Subwords.learn(TEXT, 300, progress=False)
+    one, other = (BPEDropout(subwords, TEXT, 0.3, n, progress=False) for n in (0, 1))
+    return RedrawnBatches(one, other, tokens, seed)
+
+
+def test_redrawn_batches_are_a_function_of_seed_and_epoch() -> None:
+    whole = list(redrawn().epoch(2))
+    for start in (0, 1, len(whole) - 1):
+        rest = list(redrawn().epoch(2, start))
+        assert all(map(same, rest, whole[start:])) and len(rest) == len(whole) - start
+    for other in (redrawn().epoch(3), redrawn(seed=1).epoch(2)):
+        assert not all(map(same, other, whole))
+    assert sum(len(batch.source) for batch in whole) == len(TEXT)
+    assert max(b.source.numel() for b in whole) <= 200
+
+
+def test_redrawn_batches_refuse_before_the_first_epoch() -> None:
+    """A sentence that only some cut makes too long is not found in the night."""
+    with pytest.raises(DataError, match="a batch holds 20"):
+        redrawn(tokens=20)
+    subwords = Subwords.learn(TEXT, 300, progress=False)
+    fewer = BPEDropout(subwords, TEXT[1:], 0.3, progress=False)
+    with pytest.raises(DataError, match="50 sentences and 49 translations"):
+        RedrawnBatches(redrawn().sources, fewer, 200)

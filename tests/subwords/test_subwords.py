@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import math
 import os
 import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +20,7 @@ from annotated.subwords import (
     PAD,
     SPECIAL,
     START,
+    BPEDropout,
     Subwords,
     Words,
     apply_merges,
@@ -207,3 +211,46 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(DataError, match="cannot read it"):
             load_tokenizer(path)
+
+
+def test_dropout_draws_cuts_as_often_as_the_library() -> None:
+    """The library's own BPE-dropout, which draws by a chance of its own."""
+    library = tokenizers.Tokenizer.from_str(SUBWORDS.to_json())
+    library.model.dropout = share = 0.3
+    draws = 4_000
+    for word in (" lowest", " widest"):
+        lines = [word] * draws
+        ours = BPEDropout(SUBWORDS, lines * 32, share, progress=False)
+        assert len(ours.cuts) == 32  # one word, whatever the number of lines
+        theirs = Counter(tuple(library.encode(line).ids) for line in lines)
+        found = Counter[tuple[int, ...]]()
+        for seed in range(draws // 32):
+            again = BPEDropout(SUBWORDS, [word], share, seed, progress=False)
+            found.update(map(tuple, again.cuts))
+        assert len(found) > 4
+        for cut in found | theirs:
+            chance = (found[cut] + theirs[cut]) / (2 * draws)
+            off = abs(found[cut] - theirs[cut]) / draws
+            assert off < 6 * math.sqrt(2 * chance * (1 - chance) / draws) + 1e-3, cut
+
+
+@given(st.text(max_size=60), st.sampled_from([SUBWORDS, SMALL]), st.integers(0, 9))
+def test_any_cut_is_the_text(text: str, tokenizer: Subwords, seed: int) -> None:
+    usual = tokenizer.encode(text)
+    never, often, always = (
+        BPEDropout(tokenizer, [text], share, seed, progress=False)
+        for share in (0.0, 0.4, 1.0)
+    )
+    chance = np.random.default_rng(seed)
+    assert never.draw(chance) == [usual]
+    for cuts in (often, always):
+        (drawn,) = cuts.draw(chance)
+        assert tokenizer.decode(drawn) == tokenizer.decode(usual)
+        assert len(drawn) <= cuts.longest[0]
+
+
+def test_what_dropout_refuses() -> None:
+    with pytest.raises(DataError, match="from 0 to 1"):
+        BPEDropout(SUBWORDS, LINES, 1.5)
+    with pytest.raises(DataError, match="whole words"):
+        BPEDropout(Words.learn(LINES), LINES, 0.1)

@@ -21,7 +21,13 @@ from annotated.data import DataError
 from annotated.export import to_bf16
 from annotated.little_language import little_pairs
 from annotated.modern import Config as Modern
-from annotated.parallel import Batch, StreamedPairs, make_batch, parallel_lines
+from annotated.parallel import (
+    Batch,
+    RedrawnBatches,
+    StreamedPairs,
+    make_batch,
+    parallel_lines,
+)
 from annotated.records import read_record
 from annotated.subwords import Words
 from annotated.transformer import PRESETS as TRANSFORMERS
@@ -199,6 +205,9 @@ def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None
         ("train transformer --lowercase --start runs/a", "vocabulary of --start"),
         ("train seq2seq --lowercase --tokenizer a.json", "vocabulary of --tokenizer"),
         ("train attention --lowercase --data little --pair en-fr", "words whole"),
+        ("train attention --bpe-dropout 0.1 --data little --pair en-fr", "words whole"),
+        ("train transformer --bpe-dropout 0.1 --data wmt14", "a stream is read"),
+        ("train seq2seq --bpe-dropout 1.1", "a share, 0 to 1"),
         ("train seq2seq --name My_Run", "small letters"),
         ("train seq2seq --threads 0 --quiet", "--threads 0"),
         ("translate hello --run no-such-run", "config.json"),
@@ -492,29 +501,40 @@ def test_wmt14_is_streamed(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (web / "run" / "target.json").exists()
 
 
+def press_at(monkeypatch: pytest.MonkeyPatch, source: Any, at: int) -> list[Any]:
+    """Interrupt the first run that reads batch `at` of an epoch; who it was."""
+    batches, once = source.epoch, []
+
+    def pressed(self: Any, *place: int, **more: int) -> Iterator[Batch]:
+        for number, batch in enumerate(batches(self, *place, **more)):
+            if number == at and not once:
+                once.append(self)
+                signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(source, "epoch", pressed)
+    return once
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Two runs have ended with the same model, to the bit."""
+    first, second = (Translator.load(run).model.state_dict() for run in (one, other))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
 def test_a_stream_goes_on_in_its_middle(
     web: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted in the second pool; then the same weights as without."""
     assert main(streaming(web / "whole", 60)) == 0
-    batches, once = parallel.StreamedPairs.epoch, []
-
-    def pressed(self: StreamedPairs, *place: int, **more: int) -> Iterator[Batch]:
-        for number, batch in enumerate(batches(self, *place, **more)):
-            if number == 30 and not once:
-                once.append(self.place[0])
-                signal.raise_signal(signal.SIGINT)
-            yield batch
-
-    monkeypatch.setattr(parallel.StreamedPairs, "epoch", pressed)
+    pressed = press_at(monkeypatch, StreamedPairs, 30)
     assert main(streaming(web / "cut", 60)) == 130
-    assert once[0] >= 1
+    assert pressed[0].place[0] >= 1
     before = (web / "cut" / "source.json").stat().st_mtime_ns
     assert main(streaming(web / "cut", 60, "--resume")) == 0
     assert (web / "cut" / "source.json").stat().st_mtime_ns == before
-    whole, cut = (Translator.load(web / name).model for name in ("whole", "cut"))
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, cut.state_dict()[name]), name
+    assert_same_weights(web / "whole", web / "cut")
 
 
 def test_any_folder_can_be_streamed_with_a_given_vocabulary(
@@ -573,6 +593,31 @@ def test_small_letters_are_kept_with_the_run(
     assert one == other == one.lower()
     assert main([*words.split(), "--resume"]) == 2
     assert "lowercase" in capsys.readouterr().err
+
+
+def test_a_run_with_bpe_dropout_goes_on_where_it_was(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Interrupted in an epoch; then the same weights as without, and no other cuts."""
+    words = f"train transformer --data {corpus} --warmup 1 --vocabulary 300 --tokens 80"
+    words += " --beam 1 --threads 1 --quiet --updates 40 --bpe-dropout"
+
+    def run(name: str, share: str, *more: str) -> int:
+        out = ("--out", str(tmp_path / name), "--name", name)
+        return main([*words.split(), share, *out, *more])
+
+    assert run("whole", "0.1") == 0
+    config = read_record(tmp_path / "whole" / "whole.json")["config"]
+    assert config["bpe_dropout"] == 0.1
+    assert press_at(monkeypatch, RedrawnBatches, 3) == []
+    assert run("cut", "0.1") == 130
+    assert run("cut", "0.2", "--resume") == 2
+    assert "bpe_dropout" in capsys.readouterr().err
+    assert run("cut", "0.1", "--resume") == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_missing_test_split_is_told_before_training(
