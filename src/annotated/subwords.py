@@ -392,7 +392,7 @@ class BPEDropout:
             raise DataError(f"BPE-dropout {dropout}: give a share, from 0 to 1")
         if not isinstance(tokenizer, Subwords):
             raise DataError("BPE-dropout: whole words have no merges; take subwords")
-        number = defaultdict[str, int](lambda: len(number))
+        number: defaultdict[str, int] = defaultdict(lambda: len(number))
         texts = (letters_of_words(tokenizer, line) for line in lines)
         self.lines = [np.array([number[word] for word in text], int) for text in texts]
         model = json.loads(tokenizer.to_json())["model"]
