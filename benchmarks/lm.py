@@ -8,9 +8,11 @@ decays matrices alone, and the same clipping. Ours is the step of `annotated tra
 logits in chunks, numbers for the log after each update. Theirs is a plain loop around
 `LlamaForCausalLM` with `labels=ids` and its default attention. Each trains in float32
 and under autocast to bfloat16; `ours` and `hf` are the faster of the two, and the
-record's `best` says which that was. What the words are does not matter to the speed, so
-they are drawn at random. Counted are the tokens of a batch. Llama learns from all but
-the first of a row, ours from as many as the row has.
+record's `best` says which that was. On a CPU our loop has the C library keep freed
+memory. A process has one such setting, so `hf` has a process of its own, where nobody
+changed it, and `hf_kept` is the same plain loop in ours. What the words are does not
+matter to the speed, so they are drawn at random. Counted are the tokens of a batch.
+Llama learns from all but the first of a row, ours from as many as the row has.
 
 Writing. Both continue prompts, one at a time, with the likeliest word and with a cache:
 `ours` as `annotated generate --temperature 0` does, `ours_greedy` with
@@ -34,6 +36,7 @@ at most.
 """
 
 import dataclasses
+import itertools
 import os
 import shlex
 import sys
@@ -45,6 +48,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from apart import Apart
 from asked import ask
 from torch import nn
 
@@ -94,9 +98,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 RATIOS = {
-    "train_ratio_hf_llama": "train_tokens_per_second",
-    "train_cpu_ratio_hf_llama": "train_tokens_per_cpu_second",
+    "train_ratio": "train_tokens_per_second",
+    "train_cpu_ratio": "train_tokens_per_cpu_second",
 }
+PEERS = {"hf": "hf_llama", "hf_kept": "hf_llama_kept"}
 PACKAGES = ["transformers", "numpy"]
 TRAINED = {
     "training": "*",
@@ -116,6 +121,7 @@ USED = {
 DIFFERENCES = {
     "ours": "logits in chunks, rounded to bf16 there; reads loss and norm each update",
     "hf": "all logits of a batch at once, in float32 for the loss",
+    "hf_kept": "as hf, in the process whose freed memory is kept for ours",
     "ours_greedy": "one step more than words, to score the end",
 }
 
@@ -317,31 +323,57 @@ def training_measures(
         cpu = [turn["tokens"] / turn["cpu_seconds"] for turn in turns]
         metrics |= spread("train_tokens_per_cpu_second", name, cpu)
         metrics[f"last_loss_{name}"] = turns[-1]["loss"]
-    for who in ("ours", "hf"):
+    peers = [who for who in PEERS if f"{who}_{precisions[0]}" in found]
+    for who in ("ours", *peers):
         speeds = {f"{who}_{p}": metrics[f"{kind}_{who}_{p}"] for p in precisions}
         fastest = max(speeds, key=speeds.__getitem__)
         best[who] = fastest.removeprefix(f"{who}_")
         for each in RATIOS.values():
             metrics[f"{each}_{who}"] = metrics[f"{each}_{fastest}"]
     ratios = {}
-    for ratio, each in RATIOS.items():
+    for (ratio, each), who in itertools.product(RATIOS.items(), peers):
         for of in ("", *(f"_{p}" for p in precisions)):
-            ours, theirs = (metrics[f"{each}_{who}{of}"] for who in ("ours", "hf"))
-            ratios[f"{ratio}{of}"] = ours / theirs
+            ours, theirs = (metrics[f"{each}_{one}{of}"] for one in ("ours", who))
+            ratios[f"{ratio}_{PEERS[who]}{of}"] = ours / theirs
     return ratios | metrics, best
+
+
+def training_of(
+    kind: type[OurLearner | TheirLearner],
+    settings: Settings,
+    precision: str,
+    batches: Sequence[Batch],
+) -> Callable[[], dict[str, Any]]:
+    """A learner's work on the batches."""
+    learner = kind(settings, precision)
+    return told(learn, learner, batches, settings.device)
+
+
+def training_apart(settings: Settings, precision: str) -> Callable[[], dict[str, Any]]:
+    """Llama's, in a process that begins with it."""
+    torch.set_num_threads(settings.threads)
+    return training_of(TheirLearner, settings, precision, training_batches(settings))
 
 
 def measure_training(settings: Settings) -> tuple[dict[str, float], dict[str, Any]]:
     """Train both, in each precision."""
     batches = training_batches(settings)
     attention = check_same(settings, batches[0])
-    work = {}
+    work: dict[str, Callable[[], dict[str, Any]]] = {}
+    elsewhere = []
     for precision in settings.precisions:
-        for name, kind in (("ours", OurLearner), ("hf", TheirLearner)):
-            learner = kind(settings, precision)
-            work[f"{name}_{precision}"] = told(learn, learner, batches, settings.device)
+        ours = training_of(OurLearner, settings, precision, batches)
+        theirs = training_of(TheirLearner, settings, precision, batches)
+        work[f"ours_{precision}"] = ours
+        if settings.device == "cpu":
+            work[f"hf_kept_{precision}"] = theirs
+            theirs = Apart(training_apart, settings, precision)
+            elsewhere.append(theirs)
+        work[f"hf_{precision}"] = theirs
     title = f"training {settings.preset}"
     turns = in_turns(title, work, settings.warm_up, settings.turns, speed)
+    for peer in elsewhere:
+        peer.close()
     metrics, best = training_measures(turns, settings.precisions)
     metrics["parameters"] = sum(p.numel() for p in our_model(settings).parameters())
     return metrics, {"best": best, "hf_attention": attention, "training_turns": turns}
@@ -566,7 +598,8 @@ def tables(record: dict[str, Any], settings: Settings) -> str:
         return markdown_table([record], USED, ["ours", "hf"])
     found = []
     if "training" in settings.parts:
-        rows = [f"{who}_{p}" for p in settings.precisions for who in ("ours", "hf")]
+        names = ["ours", *(who for who in PEERS if who in record["config"]["best"])]
+        rows = [f"{who}_{p}" for p in settings.precisions for who in names]
         found.append(markdown_table([record], TRAINED, rows))
     if "writing" in settings.parts:
         found.append(markdown_table([record], WRITTEN, ["ours", "ours_greedy", "hf"]))

@@ -1,5 +1,7 @@
 """The language model beside Llama: the command at a size of seconds."""
 
+import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,13 +53,14 @@ def test_side_by_side(
     assert command(f"{TINY} --prompts 2 --prompt-tokens 5 --new-tokens 7") == 0
     record = read_record(tmp_path / "lm-benchmark.json")
     metrics, config = record["metrics"], record["config"]
-    assert set(config["best"]) == {"ours", "hf"}
+    assert set(config["best"]) == {"ours", "hf", "hf_kept"}
     assert config["hf_attention"] == "sdpa"
     for of in ("", "_fp32", "_bf16"):
-        ours, theirs = (
-            metrics[f"train_tokens_per_second_{w}{of}"] for w in ("ours", "hf")
+        ours, theirs, kept = (
+            metrics[f"train_tokens_per_second_{w}{of}"] for w in config["best"]
         )
         assert metrics[f"train_ratio_hf_llama{of}"] == pytest.approx(ours / theirs)
+        assert metrics[f"train_ratio_hf_llama_kept{of}"] == pytest.approx(ours / kept)
     for who, precision in config["best"].items():
         kind = f"train_tokens_per_second_{who}"
         speeds = [metrics[f"{kind}_fp32"], metrics[f"{kind}_bf16"]]
@@ -67,8 +70,18 @@ def test_side_by_side(
         ratio = metrics[f"generate_b1_ratio_hf{of}"]
         assert ratio == pytest.approx(speeds[0] / speeds[1])
     assert {"train_cpu_ratio_hf_llama_bf16", "generate_b1_cpu_ratio_hf"} <= set(metrics)
-    assert all(turn["tokens"] == 64 for turn in config["training_turns"]["hf_fp32"])
+    turns = config["training_turns"]
+    assert all(turn["tokens"] == 64 for turn in turns["hf_fp32"])
+    losses = [turns[f"{who}_fp32"][-1]["loss"] for who in ("hf", "hf_kept")]
+    assert losses[0] == pytest.approx(losses[1])  # the same work, elsewhere
+    assert not multiprocessing.active_children()
     assert "train_ratio_hf_llama: " in capsys.readouterr().out
+
+
+def test_a_peer_that_dies_is_noticed(lm: ModuleType) -> None:
+    """Instead of waiting for it."""
+    with pytest.raises(DataError, match="ended before its work was done"):
+        lm.Apart(os._exit, 3)()
 
 
 def test_both_learn_the_same(lm: ModuleType, one_thread: None) -> None:
