@@ -1,4 +1,4 @@
-"""Chapter 5's changes in chapter 4's translator, one at a time, on Multi30k.
+"""Chapter 5's changes, one at a time: in chapter 4's translator, or in a decoder alone.
 
 The baseline is chapter 4's Transformer, `tiny` unless another preset is given. Each
 variant makes one change that chapter 5 explains, and leaves all else: data, subwords,
@@ -7,17 +7,22 @@ weights stays too: a gate has a third matrix, so its network is two thirds as wi
 Shared keys and values and missing biases save weights, and nothing is given back for
 them. The last variant has all changes together.
 
-Each is trained from several seeds, which draw the first values and the order of the
-batches. Reported are the validation loss of the last weights, in nats a subword, and
-the BLEU of greedy translations of the test set, lower-cased. How far the baseline's own
-results lie apart is the noise floor: a change that moves the mean by less has shown
-nothing.
+`--task translation` trains on Multi30k. Reported are the validation loss of the last
+weights, in nats a subword, and the BLEU of greedy translations of the test set,
+lower-cased. `--task language` has the same layers without an encoder read Shakespeare,
+in rows of `--length` tokens, and reports that loss and bits a byte of the end of the
+text.
 
-It is a short race, once through the text: nothing can be learned by heart, so nothing
-is dropped out. One learning rate serves all, that of chapter 4's recipe, and no variant
-was tuned.
+Each is trained from several seeds, which draw the first values and the order of the
+batches. How far the baseline's own results lie apart is the noise floor: a change that
+moves the mean by less has shown nothing.
+
+It is a short race, once or twice through the text: nothing can be learned by heart, so
+nothing is dropped out. One learning rate serves all, that of chapter 4's recipe, and no
+variant was tuned.
 
     python benchmarks/modern_ablation.py --threads 1    # an hour of a core by itself
+    python benchmarks/modern_ablation.py --task language --threads 1
     python benchmarks/modern_ablation.py --only rope --seed 1       # one cell
     python benchmarks/modern_ablation.py --data little --pair en-fr --updates 9  # trial
 
@@ -33,20 +38,25 @@ import shlex
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from asked import ask
 from tqdm import tqdm
 
 from annotated.data import DataError, replacing
 from annotated.decoding import greedy
+from annotated.language import bits_per_byte
+from annotated.modern import LanguageModel
 from annotated.parallel import languages, parallel_lines
 from annotated.records import markdown_table, read_record, write_record
+from annotated.subwords import Subwords
+from annotated.tokens import Packed, documents, split_documents, text_path
 from annotated.training import Recipe, evaluate, train
 from annotated.transformer import PRESETS, Config, Transformer
 from annotated.translation import (
@@ -71,13 +81,32 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no_biases": {"bias": False},
 }
 NAMES = [BASELINE, *CHANGES, TOGETHER]
-MEASURED = ("validation_loss", "bleu_tok_lc")
-TABLE = {
-    "": "*",
-    "validation loss": "{metrics[validation_loss_*]:.3f}",
-    "BLEU, lower case": "{metrics[bleu_tok_lc_*]:.1f}",
-    "parameters": "{metrics[parameters_*]:,.0f}",
-    "seconds": "{metrics[seconds_*]:,.0f}",
+MEASURED = {
+    "translation": ("validation_loss", "bleu_tok_lc"),
+    "language": ("validation_loss", "bits_per_byte"),
+}
+TITLES = {
+    "validation_loss": ("validation loss", ".3f"),
+    "bleu_tok_lc": ("BLEU, lower case", ".1f"),
+    "bits_per_byte": ("bits a byte", ".3f"),
+    "parameters": ("parameters", ",.0f"),
+    "seconds": ("seconds", ",.0f"),
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "translation": {
+        "data": "multi30k",
+        "vocabulary": 4000,
+        "updates": 1000,
+        "tokens": 512,
+        "name": "modern-ablation-multi30k",
+    },
+    "language": {
+        "data": "shakespeare",
+        "vocabulary": 2048,
+        "updates": 600,
+        "tokens": 1024,
+        "name": "modern-ablation-shakespeare",
+    },
 }
 
 
@@ -85,20 +114,24 @@ TABLE = {
 class Settings:
     """Make chapter 5's changes one at a time in chapter 4's Transformer."""
 
-    data: str = "multi30k"
-    """multi30k, tatoeba, little, or a folder with train.en, val.en, test.en."""
+    task: Literal["translation", "language"] = "translation"
+    """A translator, or a language model of the same layers."""
+    data: str | None = None
+    """multi30k, tatoeba, little or a folder; for a language shakespeare or a file."""
     pair: str = "en-de"
-    """Source and target language."""
+    """Source and target language of a translator."""
+    length: int = 128
+    """Tokens of a row of a language model."""
     preset: str = "tiny"
     """Chapter 4's model that is changed."""
     dropout: float = 0.0
     """Of all variants."""
-    vocabulary: int = 4000
-    """Subwords of both languages together."""
-    updates: int = 1000
-    """Of each cell of the table."""
-    tokens: int = 512
-    """Positions of a batch."""
+    vocabulary: int | None = None
+    """Subwords: 4,000 of both languages together, 2,048 of one."""
+    updates: int | None = None
+    """Of each cell of the table: 1,000 for a translator, 600 for a language model."""
+    tokens: int | None = None
+    """Positions of a batch: 512 for a translator, 1,024 for a language model."""
     learning_rate: float = 2e-3
     """At its peak, after a fifth of the updates; from there linear to zero."""
     seeds: int = 3
@@ -111,24 +144,35 @@ class Settings:
     """The one seed to train with now."""
     threads: int = torch.get_num_threads()
     """CPU threads."""
-    name: str = "modern-ablation-multi30k"
-    """The record's name."""
-    scratch: Path = Path("runs/modern-ablation")
-    """Folder for finished cells, checkpoints, and the record of a trial."""
+    name: str | None = None
+    """The record's name, else modern-ablation-multi30k or -shakespeare."""
+    scratch: Path | None = None
+    """Folder for finished cells, checkpoints, and a trial's record: runs/NAME."""
+
+    @property
+    def whole(self) -> "Settings":
+        """With the task's values where none was given."""
+        usual = DEFAULTS[self.task].items()
+        filled = {k: v for k, v in usual if getattr(self, k) is None}
+        made = dataclasses.replace(self, **filled)
+        scratch = made.scratch or Path("runs") / str(made.name)
+        return dataclasses.replace(made, scratch=scratch)
 
     @property
     def measured(self) -> bool:
         """Whether this is the whole measurement, and no trial."""
         free = {"only", "seed", "threads", "name", "scratch"}
-        fixed = [field for field in dataclasses.fields(self) if field.name not in free]
-        return all(getattr(self, field.name) == field.default for field in fixed)
+        usual = dataclasses.asdict(Settings(self.task).whole)
+        mine = dataclasses.asdict(self)
+        return all(mine[key] == usual[key] for key in mine.keys() - free)
 
     @property
     def recipe(self) -> Recipe:
         """How each cell is trained, but for its seed."""
-        warmup = self.updates // 5
-        rate = self.learning_rate
-        return Recipe(self.updates, rate, "linear", warmup=warmup, precision="bf16")
+        updates, rate = int(self.updates or 0), self.learning_rate
+        warmup, smoothing = updates // 5, 0.1 * (self.task == "translation")
+        recipe = Recipe(updates, rate, "linear", warmup, smoothing=smoothing)
+        return dataclasses.replace(recipe, precision="bf16")
 
 
 def check_settings(settings: Settings) -> None:
@@ -187,7 +231,9 @@ class Cell:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the result."""
-        chosen = ("data", "pair", "vocabulary", "tokens", "sentences")
+        chosen = ["data", "vocabulary", "tokens"]
+        more = {"translation": ["pair", "sentences"], "language": ["length"]}
+        chosen += more[self.settings.task]
         return {key: getattr(self.settings, key) for key in chosen} | {
             "model": dataclasses.asdict(self.config),
             "recipe": dataclasses.asdict(self.recipe),
@@ -196,7 +242,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where its checkpoint is while it trains."""
-        return self.settings.scratch / f"{self.name}-{self.seed}"
+        return Path(str(self.settings.scratch)) / f"{self.name}-{self.seed}"
 
     @property
     def path(self) -> Path:
@@ -223,26 +269,37 @@ class Cell:
         return found
 
 
-class Corpus:
-    """The three splits and the vocabulary, read when the first cell needs them."""
+def trained(cell: Cell, model: Any, batches: Any) -> float:
+    """Train a model, or go on with it; the seconds of all its updates."""
+    history = train(
+        model, batches, cell.recipe, folder=cell.folder, identity=cell.identity
+    )
+    if history.stopped == "interrupted":
+        raise KeyboardInterrupt
+    model.eval()
+    return float([row for row in history if "tokens" in row][-1]["seconds"])
+
+
+class Translation:
+    """Pairs of sentences, read when the first cell needs them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.options = Train(
             "transformer",
             settings.recipe,
-            data=settings.data,
+            data=str(settings.data),
             pair=settings.pair,
-            vocabulary=settings.vocabulary,
-            tokens=settings.tokens,
+            vocabulary=int(settings.vocabulary or 0),
+            tokens=int(settings.tokens or 0),
         )
 
     @cached_property
     def lines(self) -> list[Lines]:
         """Training, validation and test; of the last two as many as asked for."""
-        names, few = split_names(self.settings.data), self.settings.sentences or None
+        names, few = split_names(self.options.data), self.settings.sentences or None
         first, *others = (
-            parallel_lines(self.settings.data, self.settings.pair, name)
+            parallel_lines(self.options.data, self.settings.pair, name)
             for name in names
         )
         return [first, *((one[:few], other[:few]) for one, other in others)]
@@ -252,37 +309,81 @@ class Corpus:
         """One vocabulary for both sides."""
         return learn_vocabularies(self.options, self.lines[0])[0]
 
+    def result(self, cell: Cell) -> dict[str, Any]:
+        """Train one cell and measure it."""
+        words, (learned, held_out, unseen) = self.subwords, self.lines
+        torch.manual_seed(cell.seed)
+        model = Transformer(cell.config, len(words))
+        translator = Translator(model, words, words)
+        options = dataclasses.replace(self.options, recipe=cell.recipe)
+        seconds = trained(cell, model, batches_of(options, learned, translator))
+        found = evaluate(model, batches_of(options, held_out, translator))
+        language = languages(cell.settings.pair)[1]
+        scores, signatures, _ = score_split(
+            translator, unseen, language, search=greedy, progress=False
+        )
+        return {
+            "validation_loss": found["validation_loss"],
+            "bleu_tok_lc": scores["bleu_tok_lc"],
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": seconds,
+            "vocabulary": len(words),
+            "signature": signatures["bleu_tok_lc"],
+        }
 
-def carry_out(cell: Cell, corpus: Corpus) -> None:
+
+class Language:
+    """A text, read when the first cell needs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def text(self) -> dict[str, str]:
+        """The text of each split."""
+        path = text_path(str(self.settings.data), progress=False)
+        found: dict[str, list[str]] = {}
+        for split, part in split_documents(documents([path])):
+            found.setdefault(split, []).append(part)
+        return {split: "\n".join(parts) for split, parts in found.items()}
+
+    @cached_property
+    def subwords(self) -> Subwords:
+        """Learned from the training split."""
+        lines = self.text["train"].splitlines()
+        size = int(self.settings.vocabulary or 0)
+        return Subwords.learn(lines, size, progress=False)
+
+    def rows(self, split: str, cell: Cell, shuffle: bool) -> Packed:
+        """A split in rows."""
+        ids = np.array(self.subwords.encode(self.text[split]))
+        length, tokens = self.settings.length, int(self.settings.tokens or 0)
+        return Packed(ids, length, tokens, cell.seed, shuffle)
+
+    def result(self, cell: Cell) -> dict[str, Any]:
+        """Train one cell and measure it."""
+        torch.manual_seed(cell.seed)
+        model = LanguageModel(as_modern(cell.config), len(self.subwords))
+        seconds = trained(cell, model, self.rows("train", cell, shuffle=True))
+        unseen = self.rows("val", cell, shuffle=False)
+        loss = evaluate(model, unseen)["validation_loss"]
+        size = len(self.text["val"].encode())
+        return {
+            "validation_loss": loss,
+            "bits_per_byte": bits_per_byte(loss * (len(unseen.ids) - 1), size),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": seconds,
+            "vocabulary": len(self.subwords),
+        }
+
+
+TASKS: dict[str, Any] = {"translation": Translation, "language": Language}
+
+
+def carry_out(cell: Cell, task: Any) -> None:
     """Train one cell, or go on with it, and keep its result."""
-    words, (learned, held_out, unseen) = corpus.subwords, corpus.lines
-    torch.manual_seed(cell.seed)
-    model = Transformer(cell.config, len(words))
-    translator = Translator(model, words, words)
-    options = dataclasses.replace(corpus.options, recipe=cell.recipe)
-    batches = batches_of(options, learned, translator)
-    history = train(
-        model, batches, cell.recipe, folder=cell.folder, identity=cell.identity
-    )
-    if history.stopped == "interrupted":
-        raise KeyboardInterrupt
-    model.eval()
-    found = evaluate(model, batches_of(options, held_out, translator))
-    language = languages(cell.settings.pair)[1]
-    scores, signatures, _ = score_split(
-        translator, unseen, language, search=greedy, progress=False
-    )
-    last = [row for row in history if "tokens" in row][-1]
-    result = {
-        "validation_loss": found["validation_loss"],
-        "bleu_tok_lc": scores["bleu_tok_lc"],
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": last["seconds"],
-        "vocabulary": len(words),
-        "signature": signatures["bleu_tok_lc"],
-    }
+    kept = {"identity": cell.identity, "result": task.result(cell)}
     with replacing(cell.path) as temporary:
-        kept = {"identity": cell.identity, "result": result}
         temporary.write_text(json.dumps(kept, indent=2), encoding="utf-8")
     shutil.rmtree(cell.folder, ignore_errors=True)
 
@@ -295,14 +396,16 @@ def asked_for(settings: Settings) -> Iterator[Cell]:
                 yield Cell(settings, name, seed)
 
 
-def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+def summary(
+    results: dict[str, list[dict[str, Any]]], measured: Sequence[str]
+) -> dict[str, float]:
     """Means, each seed, and two measures of the noise.
 
     The noise floor is the standard deviation over the baseline's seeds. That of few
     seeds is itself uncertain, so there is another, pooled over all variants.
     """
     metrics: dict[str, float] = {}
-    for kind in MEASURED:
+    for kind in measured:
         values = {name: [one[kind] for one in some] for name, some in results.items()}
         metrics[f"noise_{kind}"] = statistics.stdev(values[BASELINE])
         spreads = [statistics.variance(some) for some in values.values()]
@@ -324,21 +427,25 @@ def publish(settings: Settings, results: dict[str, list[dict[str, Any]]]) -> Pat
         del chosen[key]
     models = {name: Cell(settings, name, 0).config for name in NAMES}
     first = results[BASELINE][0]
+    about: dict[str, Any] = {"vocabulary": first["vocabulary"]}
+    if settings.task == "translation":
+        about |= {
+            "splits": split_names(str(settings.data)),
+            "search": "greedy",
+            "signature": first["signature"],
+        }
     return write_record(
-        settings.name,
+        str(settings.name),
         kind="benchmark",
         command=shlex.join(["python", "benchmarks/modern_ablation.py", *sys.argv[1:]]),
         config=chosen
         | {
             "models": {name: dataclasses.asdict(c) for name, c in models.items()},
             "recipe": dataclasses.asdict(settings.recipe),
-            "splits": split_names(settings.data),
-            "vocabulary": first["vocabulary"],
-            "search": "greedy",
-            "signature": first["signature"],
             "load": os.getloadavg()[0],
-        },
-        metrics=summary(results),
+        }
+        | about,
+        metrics=summary(results, MEASURED[settings.task]),
         packages=("sacrebleu", "tokenizers"),
         folder=None if settings.measured else settings.scratch,
     )
@@ -346,13 +453,14 @@ def publish(settings: Settings, results: dict[str, list[dict[str, Any]]]) -> Pat
 
 def report(settings: Settings) -> None:
     """Train the cells that are missing; with all of them there, write the record."""
+    settings = settings.whole
     check_settings(settings)
     torch.set_num_threads(settings.threads)
-    corpus = Corpus(settings)
+    task = TASKS[settings.task](settings)
     missing = [cell for cell in asked_for(settings) if cell.result() is None]
     for cell in (bar := tqdm(missing, unit="cell")):
         bar.set_description(f"{cell.name}, seed {cell.seed}")
-        carry_out(cell, corpus)
+        carry_out(cell, task)
     whole = dataclasses.replace(settings, only=None, seed=None)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
     cells = list(asked_for(whole))
@@ -365,8 +473,12 @@ def report(settings: Settings) -> None:
         return
     path = publish(settings, found)
     metrics = read_record(path)["metrics"]
-    print(f"\n{markdown_table([read_record(path)], TABLE, NAMES)}\n")
-    for kind in MEASURED:
+    columns = {"": "*"} | {
+        TITLES[kind][0]: f"{{metrics[{kind}_*]:{TITLES[kind][1]}}}"
+        for kind in (*MEASURED[settings.task], "parameters", "seconds")
+    }
+    print(f"\n{markdown_table([read_record(path)], columns, NAMES)}\n")
+    for kind in MEASURED[settings.task]:
         print(f"noise floor of {kind}: {metrics[f'noise_{kind}']:.3f}")
     print(f"Record: {path}")
 

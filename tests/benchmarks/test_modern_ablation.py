@@ -90,7 +90,7 @@ def test_a_table_in_two_goes(
     assert len(after) == 16 and after["rope-1.json"] == first["rope-1.json"]
     record = read_record(tmp_path / "cells" / "modern-ablation-multi30k.json")
     metrics, config = record["metrics"], record["config"]
-    for kind in ablation.MEASURED:
+    for kind in ablation.MEASURED["translation"]:
         variances = []
         for name in ablation.NAMES:
             each = [metrics[f"{kind}_{name}_seed{seed}"] for seed in range(2)]
@@ -209,10 +209,31 @@ def test_switched_off_it_is_the_baseline(ablation: ModuleType) -> None:
     torch.testing.assert_close(*found)
 
 
+def test_a_decoder_alone(
+    ablation: ModuleType, command: Command, corpus: Path, tmp_path: Path
+) -> None:
+    """On a text: its variants have the same changes, and no encoder."""
+    text = tmp_path / "text.txt"
+    lines = [(corpus / "train.en").read_text(encoding="utf-8")] * 3
+    text.write_text("\n".join(lines), encoding="utf-8")
+    assert command(f"--task language --data {text} --length 16") == 0
+    record = read_record(tmp_path / "cells" / "modern-ablation-shakespeare.json")
+    metrics, config = record["metrics"], record["config"]
+    for name in ablation.NAMES:
+        loss, bits = (
+            metrics[f"{kind}_{name}"] for kind in ("validation_loss", "bits_per_byte")
+        )
+        assert 0 < bits < loss
+    whole, shared = (metrics[f"parameters_{n}"] for n in ("chapter4", "grouped_query"))
+    assert whole - shared == 2 * 8 * 17  # of two heads keys and values, with biases
+    assert whole < 300 * 16 + 16 * 200  # far from an encoder's and a decoder's
+    assert config["length"] == 16 and "signature" not in config
+
+
 def test_only_whole_measurements_are_published(ablation: ModuleType) -> None:
     """A trial's record goes elsewhere; how it was cut into calls does not matter."""
-    whole = ablation.Settings()
-    assert whole.measured
+    whole = ablation.Settings().whole
+    assert whole.measured and ablation.Settings("language").whole.measured
     assert dataclasses.replace(whole, only="rope", seed=1, threads=1).measured
     for change in ({"updates": 20}, {"data": "little"}, {"seeds": 2}, {"sentences": 9}):
         assert not dataclasses.replace(whole, **change).measured
