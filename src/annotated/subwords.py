@@ -349,14 +349,13 @@ def draw_cut(
     `word` has a letter for each byte; `rank` numbers the merges as they were learned.
     """
     tokens = list(word)
-    while places := [
-        i
-        for i, pair in enumerate(pairwise(tokens))
-        if pair in rank and chance.random() >= dropout
-    ]:
+    while True:
+        pairs = enumerate(pairwise(tokens))
+        places = [i for i, pair in pairs if pair in rank and chance.random() >= dropout]
+        if not places:
+            return tokens
         first = min(places, key=lambda i: rank[tokens[i], tokens[i + 1]])
         tokens[first : first + 2] = [tokens[first] + tokens[first + 1]]
-    return tokens
 
 
 # %% notebooks/h_subwords.ipynb#letters-of-words
