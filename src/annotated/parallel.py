@@ -512,7 +512,7 @@ class Batches:
 class RedrawnBatches:
     """Batches of sentences whose subwords are drawn anew for each epoch.
 
-    As `Batches` are they a function of the seed and the epoch.
+    Like those of `Batches`, they are a function of the seed and the epoch.
     """
 
     def __init__(
