@@ -580,6 +580,8 @@ def training_batches(
     )
 
 
+
+# %% notebooks/j_translation.ipynb#validation-score
 def validation_score(
     options: Train, lines: Lines, translator: Translator
 ) -> Callable[[Model], dict[str, float]]:
