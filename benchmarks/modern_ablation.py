@@ -1,5 +1,7 @@
 """Chapter 5's changes, one at a time: in chapter 4's translator, or in a decoder alone.
 
+And, as `--task recipe`, chapter 4's own choices.
+
 The baseline is chapter 4's Transformer, `tiny` unless another preset is given. Each
 variant makes one change that chapter 5 explains, and leaves all else: data, subwords,
 order of the batches, updates, learning rate. Where a change allows it the number of
@@ -21,8 +23,14 @@ It is a short race, once or twice through the text: nothing can be learned by he
 nothing is dropped out. One learning rate serves all, that of chapter 4's recipe, and no
 variant was tuned.
 
+`--task recipe` asks what chapter 4's choices add. The baseline has the norm before the
+sublayers and smooths its labels; one variant has the norm after the sums, one does not
+smooth. Of each the last weights and the mean of five checkpoints translate, greedily
+and with a beam of five.
+
     python benchmarks/modern_ablation.py --threads 1    # an hour of a core by itself
     python benchmarks/modern_ablation.py --task language --threads 1
+    python benchmarks/modern_ablation.py --task recipe --threads 1
     python benchmarks/modern_ablation.py --only rope --seed 1       # one cell
     python benchmarks/modern_ablation.py --data little --pair en-fr --updates 9  # trial
 
@@ -32,14 +40,11 @@ is written.
 """
 
 import dataclasses
-import json
 import math
 import os
 import shlex
-import shutil
-import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,17 +53,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from asked import ask
-from tqdm import tqdm
+from cells import Cell as AnyCell
+from cells import Found, fill, summary
 
-from annotated.data import DataError, replacing
-from annotated.decoding import greedy
+from annotated.data import DataError
+from annotated.decoding import beam_search, greedy
 from annotated.language import bits_per_byte
 from annotated.modern import LanguageModel
 from annotated.parallel import languages, parallel_lines
 from annotated.records import markdown_table, read_record, write_record
 from annotated.subwords import Subwords
 from annotated.tokens import Packed, documents, split_documents, text_path
-from annotated.training import Recipe, evaluate, train
+from annotated.training import Recipe, evaluate, put, read_tensors
 from annotated.transformer import PRESETS, Config, Transformer
 from annotated.translation import (
     Lines,
@@ -82,14 +88,31 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no_biases": {"bias": False},
 }
 NAMES = [BASELINE, *CHANGES, TOGETHER]
+CHOICES: dict[str, dict[str, Any]] = {
+    "chosen": {},
+    "post_norm": {"norm": "post"},
+    "no_smoothing": {"smoothing": 0.0},
+}
+SEARCHES = {"greedy": greedy, "beam": beam_search}
 MEASURED = {
     "translation": ("validation_loss", "bleu_tok_lc"),
     "language": ("validation_loss", "bits_per_byte"),
+    "recipe": (
+        "validation_loss",
+        "bleu_greedy_last",
+        "bleu_beam_last",
+        "bleu_greedy_mean",
+        "bleu_beam_mean",
+    ),
 }
 TITLES = {
     "validation_loss": ("validation loss", ".3f"),
     "bleu_tok_lc": ("BLEU, lower case", ".1f"),
     "bits_per_byte": ("bits a byte", ".3f"),
+    "bleu_greedy_last": ("BLEU, greedy", ".1f"),
+    "bleu_beam_last": ("beam of 5", ".1f"),
+    "bleu_greedy_mean": ("mean of 5, greedy", ".1f"),
+    "bleu_beam_mean": ("mean, beam", ".1f"),
     "parameters": ("parameters", ",.0f"),
     "seconds": ("seconds", ",.0f"),
 }
@@ -108,6 +131,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "tokens": 1024,
         "name": "modern-ablation-shakespeare",
     },
+    "recipe": {
+        "data": "multi30k",
+        "vocabulary": 4000,
+        "updates": 1500,
+        "tokens": 1024,
+        "name": "recipe-ablation-multi30k",
+    },
 }
 
 
@@ -115,8 +145,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 class Settings:
     """Make chapter 5's changes one at a time in chapter 4's Transformer."""
 
-    task: Literal["translation", "language"] = "translation"
-    """A translator, or a language model of the same layers."""
+    task: Literal["translation", "language", "recipe"] = "translation"
+    """A translator, a language model of the same layers, or chapter 4's choices."""
     data: str | None = None
     """multi30k, tatoeba, little or a folder; for a language shakespeare or a file."""
     pair: str = "en-de"
@@ -130,9 +160,9 @@ class Settings:
     vocabulary: int | None = None
     """Subwords: 4,000 of both languages together, 2,048 of one."""
     updates: int | None = None
-    """Of each cell of the table: 1,000 for a translator, 600 for a language model."""
+    """Of each cell: 1,000, for a language model 600, for chapter 4's choices 1,500."""
     tokens: int | None = None
-    """Positions of a batch: 512 for a translator, 1,024 for a language model."""
+    """Positions of a batch: 512 for chapter 5's changes in a translator, else 1,024."""
     learning_rate: float = 2e-3
     """At its peak, after a fifth of the updates; from there linear to zero."""
     seeds: int = 3
@@ -146,7 +176,7 @@ class Settings:
     threads: int = torch.get_num_threads()
     """CPU threads."""
     name: str | None = None
-    """The record's name, else modern-ablation-multi30k or -shakespeare."""
+    """The record's name, else the task's."""
     scratch: Path | None = None
     """Folder for finished cells, checkpoints, and a trial's record: runs/NAME."""
 
@@ -171,9 +201,18 @@ class Settings:
     def recipe(self) -> Recipe:
         """How each cell is trained, but for its seed."""
         updates, rate = int(self.updates or 0), self.learning_rate
-        warmup, smoothing = updates // 5, 0.1 * (self.task == "translation")
+        warmup, smoothing = updates // 5, 0.1 * (self.task != "language")
         recipe = Recipe(updates, rate, "linear", warmup, smoothing=smoothing)
+        if self.task == "recipe":  # five checkpoints of the last fifth
+            recipe = dataclasses.replace(
+                recipe, average=5, validate_every=max(1, updates // 25)
+            )
         return dataclasses.replace(recipe, precision="bf16")
+
+    @property
+    def names(self) -> list[str]:
+        """The variants, the baseline first."""
+        return [*CHOICES] if self.task == "recipe" else NAMES
 
 
 def check_settings(settings: Settings) -> None:
@@ -183,10 +222,9 @@ def check_settings(settings: Settings) -> None:
             f"--preset {settings.preset}: chapter 4 has {', '.join(PRESETS)}; "
             "choose one"
         )
-    if settings.only not in (None, *NAMES):
-        raise DataError(
-            f"--only {settings.only}: there are {', '.join(NAMES)}; choose one"
-        )
+    if settings.only not in (None, *settings.names):
+        names = ", ".join(settings.names)
+        raise DataError(f"--only {settings.only}: there are {names}; choose one")
     if settings.seeds < 2:
         raise DataError(
             f"--seeds {settings.seeds}: give 2 or more; from one nobody can tell a "
@@ -209,7 +247,7 @@ def variants(base: Config) -> dict[str, Config]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(AnyCell):
     """One entry of the table: a variant and a seed."""
 
     settings: Settings
@@ -220,65 +258,38 @@ class Cell:
     def config(self) -> Config:
         """The model."""
         preset = PRESETS[self.settings.preset]
-        return variants(dataclasses.replace(preset, dropout=self.settings.dropout))[
-            self.name
-        ]
+        base = dataclasses.replace(preset, dropout=self.settings.dropout)
+        if self.settings.task == "recipe":
+            return dataclasses.replace(base, norm=self.choice.get("norm", "pre"))
+        return variants(base)[self.name]
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What one of chapter 4's choices is changed to."""
+        return CHOICES.get(self.name, {})
 
     @property
     def recipe(self) -> Recipe:
         """The training."""
-        return dataclasses.replace(self.settings.recipe, seed=self.seed)
+        usual = self.settings.recipe
+        smoothing = self.choice.get("smoothing", usual.smoothing)
+        return dataclasses.replace(usual, seed=self.seed, smoothing=smoothing)
+
+    @property
+    def scratch(self) -> Path:
+        """Where the table is kept while it is filled."""
+        return Path(str(self.settings.scratch))
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the result."""
         chosen = ["data", "vocabulary", "tokens"]
-        more = {"translation": ["pair", "sentences"], "language": ["length"]}
-        chosen += more[self.settings.task]
+        language = self.settings.task == "language"
+        chosen += ["length"] if language else ["pair", "sentences"]
         return {key: getattr(self.settings, key) for key in chosen} | {
             "model": dataclasses.asdict(self.config),
             "recipe": dataclasses.asdict(self.recipe),
         }
-
-    @property
-    def folder(self) -> Path:
-        """Where its checkpoint is while it trains."""
-        return Path(str(self.settings.scratch)) / f"{self.name}-{self.seed}"
-
-    @property
-    def path(self) -> Path:
-        """Where its result is kept."""
-        return self.folder.with_name(self.folder.name + ".json")
-
-    def result(self) -> dict[str, Any] | None:
-        """What an earlier call found, if it did; of other settings is a DataError."""
-        if not self.path.is_file():
-            return None
-        try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            same = kept["identity"] == json.loads(json.dumps(self.identity))
-            found: dict[str, Any] = kept["result"]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(
-                f"{self.path}: holds no finished cell; remove it, to train it again"
-            ) from None
-        if not same:
-            raise DataError(
-                f"{self.path}: was made with other settings; give the same again, or "
-                "another --scratch"
-            )
-        return found
-
-
-def trained(cell: Cell, model: Any, batches: Any) -> float:
-    """Train a model, or go on with it; the seconds of all its updates."""
-    history = train(
-        model, batches, cell.recipe, folder=cell.folder, identity=cell.identity
-    )
-    if history.stopped == "interrupted":
-        raise KeyboardInterrupt
-    model.eval()
-    return float([row for row in history if "tokens" in row][-1]["seconds"])
 
 
 class Translation:
@@ -312,25 +323,56 @@ class Translation:
 
     def result(self, cell: Cell) -> dict[str, Any]:
         """Train one cell and measure it."""
-        words, (learned, held_out, unseen) = self.subwords, self.lines
+        words, (learned, held_out, _) = self.subwords, self.lines
         torch.manual_seed(cell.seed)
         model = Transformer(cell.config, len(words))
         translator = Translator(model, words, words)
         options = dataclasses.replace(self.options, recipe=cell.recipe)
-        seconds = trained(cell, model, batches_of(options, learned, translator))
+        seconds = cell.train(model, batches_of(options, learned, translator))
         found = evaluate(model, batches_of(options, held_out, translator))
-        language = languages(cell.settings.pair)[1]
-        scores, signatures, _ = score_split(
-            translator, unseen, language, search=greedy, progress=False
-        )
         return {
             "validation_loss": found["validation_loss"],
-            "bleu_tok_lc": scores["bleu_tok_lc"],
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds": seconds,
             "vocabulary": len(words),
-            "signature": signatures["bleu_tok_lc"],
+        } | self.scores(cell, translator)
+
+    def bleu(self, translator: Translator, search: str) -> tuple[float, str]:
+        """BLEU of the test split in small letters, and how it was counted."""
+        scores, signatures, _ = score_split(
+            translator,
+            self.lines[2],
+            languages(self.settings.pair)[1],
+            search=SEARCHES[search],
+            progress=False,
+        )
+        return scores["bleu_tok_lc"], signatures["bleu_tok_lc"]
+
+    def scores(self, cell: Cell, translator: Translator) -> dict[str, Any]:
+        """What the test split says of the trained model."""
+        score, signature = self.bleu(translator, "greedy")
+        return {"bleu_tok_lc": score, "signature": signature}
+
+
+class Choices(Translation):
+    """The same pairs, and of each cell four ways to translate."""
+
+    def scores(self, cell: Cell, translator: Translator) -> dict[str, Any]:
+        """Of the mean of the checkpoints, and of the last; greedy, and with a beam."""
+        tensors, _ = read_tensors(cell.folder / "last.safetensors")
+        last = {
+            name.removeprefix("model."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("model.")
         }
+        found: dict[str, Any] = {}
+        for which in ("mean", "last"):
+            if which == "last":
+                put(last, translator.model.state_dict())
+            for search in SEARCHES:
+                score, signature = self.bleu(translator, search)
+                found |= {f"bleu_{search}_{which}": score, "signature": signature}
+        return found
 
 
 class Language:
@@ -367,7 +409,7 @@ class Language:
         model = LanguageModel(as_modern(cell.config), len(self.subwords))
         if cell.config.positions == "sinusoids":  # as large as the words at first
             model.positions.table.mul_(0.02 * math.sqrt(2))
-        seconds = trained(cell, model, self.rows("train", cell, shuffle=True))
+        seconds = cell.train(model, self.rows("train", cell, shuffle=True))
         unseen = self.rows("val", cell, shuffle=False)
         loss = evaluate(model, unseen)["validation_loss"]
         size = len(self.text["val"].encode())
@@ -380,63 +422,36 @@ class Language:
         }
 
 
-TASKS: dict[str, Any] = {"translation": Translation, "language": Language}
-
-
-def carry_out(cell: Cell, task: Any) -> None:
-    """Train one cell, or go on with it, and keep its result."""
-    kept = {"identity": cell.identity, "result": task.result(cell)}
-    with replacing(cell.path) as temporary:
-        temporary.write_text(json.dumps(kept, indent=2), encoding="utf-8")
-    shutil.rmtree(cell.folder, ignore_errors=True)
+TASKS: dict[str, Any] = {
+    "translation": Translation,
+    "language": Language,
+    "recipe": Choices,
+}
 
 
 def asked_for(settings: Settings) -> Iterator[Cell]:
     """The cells to train now: a seed of each variant, then the next seed."""
     for seed in range(settings.seeds):
-        for name in NAMES:
+        for name in settings.names:
             if settings.only in (None, name) and settings.seed in (None, seed):
                 yield Cell(settings, name, seed)
 
 
-def summary(
-    results: dict[str, list[dict[str, Any]]], measured: Sequence[str]
-) -> dict[str, float]:
-    """Means, each seed, and two measures of the noise.
-
-    The noise floor is the standard deviation over the baseline's seeds. That of few
-    seeds is itself uncertain, so there is another, pooled over all variants.
-    """
-    metrics: dict[str, float] = {}
-    for kind in measured:
-        values = {name: [one[kind] for one in some] for name, some in results.items()}
-        metrics[f"noise_{kind}"] = statistics.stdev(values[BASELINE])
-        spreads = [statistics.variance(some) for some in values.values()]
-        metrics[f"noise_{kind}_pooled"] = statistics.mean(spreads) ** 0.5
-        for name, some in values.items():
-            metrics[f"{kind}_{name}"] = statistics.mean(some)
-            each = {f"{kind}_{name}_seed{n}": value for n, value in enumerate(some)}
-            metrics |= each
-    for name, found in results.items():
-        metrics[f"parameters_{name}"] = found[0]["parameters"]
-        metrics[f"seconds_{name}"] = statistics.mean(one["seconds"] for one in found)
-    return metrics
-
-
-def publish(settings: Settings, results: dict[str, list[dict[str, Any]]]) -> Path:
+def publish(settings: Settings, results: Found) -> Path:
     """Write the record of a table without holes."""
     chosen = dataclasses.asdict(settings)
     for key in ("name", "scratch", "only", "seed"):
         del chosen[key]
-    models = {name: Cell(settings, name, 0).config for name in NAMES}
-    first = results[BASELINE][0]
+    models = {name: Cell(settings, name, 0).config for name in settings.names}
+    first = results[settings.names[0]][0]
     about: dict[str, Any] = {"vocabulary": first["vocabulary"]}
-    if settings.task == "translation":
+    if settings.task != "language":
         about |= {
             "splits": split_names(str(settings.data)),
-            "search": "greedy",
             "signature": first["signature"],
         }
+    if settings.task == "translation":
+        about["search"] = "greedy"
     return write_record(
         str(settings.name),
         kind="benchmark",
@@ -460,19 +475,9 @@ def report(settings: Settings) -> None:
     check_settings(settings)
     torch.set_num_threads(settings.threads)
     task = TASKS[settings.task](settings)
-    missing = [cell for cell in asked_for(settings) if cell.result() is None]
-    for cell in (bar := tqdm(missing, unit="cell")):
-        bar.set_description(f"{cell.name}, seed {cell.seed}")
-        carry_out(cell, task)
-    whole = dataclasses.replace(settings, only=None, seed=None)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
-    cells = list(asked_for(whole))
-    for cell in cells:
-        if (result := cell.result()) is not None:
-            found[cell.name].append(result)
-    done = sum(map(len, found.values()))
-    if done < len(cells):
-        print(f"{done} of {len(cells)} cells are there: no record before the last")
+    whole = list(asked_for(dataclasses.replace(settings, only=None, seed=None)))
+    found = fill(whole, list(asked_for(settings)), task.result)
+    if not found:
         return
     path = publish(settings, found)
     metrics = read_record(path)["metrics"]
@@ -480,7 +485,7 @@ def report(settings: Settings) -> None:
         TITLES[kind][0]: f"{{metrics[{kind}_*]:{TITLES[kind][1]}}}"
         for kind in (*MEASURED[settings.task], "parameters", "seconds")
     }
-    print(f"\n{markdown_table([read_record(path)], columns, NAMES)}\n")
+    print(f"\n{markdown_table([read_record(path)], columns, settings.names)}\n")
     for kind in MEASURED[settings.task]:
         print(f"noise floor of {kind}: {metrics[f'noise_{kind}']:.3f}")
     print(f"Record: {path}")

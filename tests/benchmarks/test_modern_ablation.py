@@ -230,6 +230,63 @@ def test_a_decoder_alone(
     assert config["length"] == 16 and "signature" not in config
 
 
+def test_chapter_4s_choices(
+    ablation: ModuleType, command: Command, tmp_path: Path
+) -> None:
+    """Each changes what its name says; mean and last weights are measured apart."""
+    assert command("--task recipe --updates 30 --learning-rate 0.02") == 0
+    record = read_record(tmp_path / "cells" / "recipe-ablation-multi30k.json")
+    metrics, models = record["metrics"], record["config"]["models"]
+    assert {name: model["norm"] for name, model in models.items()} == {
+        "chosen": "pre",
+        "post_norm": "post",
+        "no_smoothing": "pre",
+    }
+    whole = ablation.Settings("recipe").whole
+    smoothing = [
+        ablation.Cell(whole, name, 0).recipe.smoothing for name in ablation.CHOICES
+    ]
+    assert smoothing == [0.1, 0.1, 0.0]
+    assert whole.recipe.updates - 4 * whole.recipe.validate_every == 1260
+    for kind in ablation.MEASURED["recipe"]:
+        assert all(f"{kind}_{name}" in metrics for name in models), kind
+    assert not list((tmp_path / "cells").glob("*/last.safetensors"))
+
+
+def test_the_last_weights_are_not_the_mean(
+    ablation: ModuleType,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search sees the mean of five checkpoints first, and then the last of them."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(self: Any, translator: Any, search: str) -> tuple[float, str]:
+        seen.append({k: t.clone() for k, t in translator.model.state_dict().items()})
+        return float(len(seen)), "case:lc"
+
+    saved: list[dict[str, torch.Tensor]] = []
+    read = ablation.read_tensors
+
+    def keep(path: Path) -> Any:
+        found = read(path)
+        saved.append(found[0])
+        return found
+
+    monkeypatch.setattr(ablation.Choices, "bleu", look)
+    monkeypatch.setattr(ablation, "read_tensors", keep)
+    line = "--task recipe --updates 10 --learning-rate 0.02 --only chosen --seed 0"
+    assert command(line) == 0
+    (tensors,) = saved
+    for name, mean in seen[0].items():
+        torch.testing.assert_close(seen[2][name], tensors[f"model.{name}"])
+        if f"average.1.{name}" in tensors:
+            each = [tensors[f"average.{i}.{name}"] for i in range(1, 6)]
+            torch.testing.assert_close(mean, torch.stack(each).mean(0))
+    assert any((seen[0][name] != seen[2][name]).any() for name in seen[0])
+
+
 def test_only_whole_measurements_are_published(ablation: ModuleType) -> None:
     """A trial's record goes elsewhere; how it was cut into calls does not matter."""
     whole = ablation.Settings().whole
