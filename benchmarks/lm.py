@@ -385,10 +385,10 @@ Write = Callable[[Ids], Ids]
 
 def our_writer(model: LanguageModel, new: int) -> Write:
     """As `annotated generate` writes at temperature 0, from ids to ids."""
-    how, darts = Sampling(temperature=0.0), [torch.Generator()]
+    how, dart = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.float64)
 
-    def choose(logits: torch.Tensor) -> torch.Tensor:
-        return next_words(logits, how, darts)
+    def choose(logits: torch.Tensor, n: int) -> torch.Tensor:
+        return next_words(logits, how, dart)
 
     def write(prompt: Ids) -> Ids:
         found: Ids = []

@@ -21,6 +21,7 @@ Each module is tangled from the notebook that explains it:
     annotated.modern           notebooks/05_modern.ipynb
     annotated.translation      notebooks/j_translation.ipynb
     annotated.export           notebooks/k_export.ipynb
+    annotated.guessing         notebooks/p_guessing.ipynb
     annotated.language         notebooks/l_language.ipynb
     annotated.llama            notebooks/m_llama.ipynb
     annotated.cli              notebooks/d_command_line.ipynb

@@ -21,7 +21,10 @@ from annotated import language
 from annotated.cli import main
 from annotated.data import DataError
 from annotated.language import (
+    LARGE,
     PEAKS,
+    Darts,
+    Generate,
     Sampling,
     Writer,
     bits_per_byte,
@@ -34,6 +37,7 @@ from annotated.language import (
     peak_flops,
     score_text,
     utilisation,
+    words_ahead,
 )
 from annotated.modern import PRESETS, Config, LanguageModel
 from annotated.parallel import Batch
@@ -266,13 +270,43 @@ def test_min_p() -> None:
 
 def test_the_likeliest_word_needs_no_dart() -> None:
     """At temperature 0 what a dart would hit; never PAD or START."""
-    logits, darts = torch.randn(4, 9), [torch.Generator() for _ in range(4)]
+    logits, dart = torch.randn(4, 9), Darts(0, 4)[0]
     logits[0, PAD] = logits[1, START] = 10.0
     how, hidden = Sampling(0.0), logits.clone()
     hidden[:, [PAD, START]] = -torch.inf
-    thrown = draw(chances(hidden, how), darts)
-    found = next_words(logits, how, [])
+    thrown = draw(chances(hidden, how), dart)
+    found = next_words(logits, how, dart)
     assert torch.equal(found, thrown) and not {PAD, START} & set(found.tolist())
+
+
+def test_guesses_do_not_change_a_text(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one prompt, likeliest or drawn; several are written without."""
+    for how in ("--temperature 0", "--seed 4"):
+        line = f"generate --run {run} --prompt The --longest 30 {how}"
+        told = []
+        for ahead in ("0", "1", "6"):
+            assert main([*line.split(), "--ahead", ahead]) == 0
+            told.append(capsys.readouterr().out)
+        assert told[0] == told[1] == told[2] and len(told[0]) > 20
+    writer, asked = load_language_model(run), []
+    writer.ahead = 6
+    monkeypatch.setattr(language, "guessed", lambda *given: asked.append(given))
+    assert len(writer.write(["The", "A"], Sampling(longest=4))) == 2 and not asked
+
+
+def test_large_models_guess_on_a_cpu() -> None:
+    """Unless told otherwise; eight bits on a GPU are refused."""
+    with torch.device("meta"):
+        small, large = (LanguageModel(PRESETS[f"lm-{n}m"], 8192) for n in (3, 15))
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (small, large)]
+    assert sizes[0] < LARGE <= sizes[1]
+    assert words_ahead(Generate(), small) == 0 and words_ahead(Generate(), large) == 6
+    assert words_ahead(Generate(ahead=2), small) == 2
+    assert words_ahead(Generate(device="cuda"), large) == 0
+    with pytest.raises(DataError, match="--ahead 2: give 0"):
+        words_ahead(Generate(device="cuda", ahead=2), large)
 
 
 def test_the_folder_has_all_that_a_writer_needs(run: Path) -> None:
@@ -476,6 +510,7 @@ def test_weights_of_another_size(run: Path, tmp_path: Path) -> None:
         ("generate --run RUN --min-p 0", "--min-p 0"),
         ("generate --run RUN --temperature -1", "--temperature: got -1"),
         ("generate --run RUN --longest 0", "--longest 0"),
+        ("generate --run RUN --ahead -1", "--ahead -1: give 0 or more"),
         ("evaluate RUN --split testing", "--split testing"),
         ("evaluate RUN --data nothing.txt", "nothing.txt"),
     ],
