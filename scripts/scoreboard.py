@@ -469,7 +469,7 @@ MEASURED: dict[str, list[Columns]] = {
             "seconds": "{seconds_*:,.0f}",
         }
     ],
-    "mutants": [{"pitfalls": "", "bugs": "{total:.0f}", "noticed": "{caught:.0f}"}],
+    "mutants": [{"put back": "", "bugs": "{total:.0f}", "noticed": "{caught:.0f}"}],
 }
 # Names of metrics that do not say whose they are, or say it otherwise.
 ALIASES = {"hf_llama_kept": "hf_kept", "hf_llama": "hf"}
@@ -506,7 +506,7 @@ def titles(record: Record) -> dict[str, str]:
             "transformer": "attention alone, chapter 4",
         }
     if name == "mutants":
-        return {"": f"{len(record['config']['pitfalls'])}"}
+        return {"": f"the bugs of {len(record['config']['pitfalls'])} pitfalls"}
     return programs
 
 
@@ -564,6 +564,9 @@ def noise(record: Record) -> str:
 # How to make each again
 
 
+LINE = 78  # letters of a command that a page shows without scrolling
+
+
 def commands(board: Board, kind: str) -> str:
     """A heading for each record of a kind, its command, and where it was run."""
     found = [record for record in board.records.values() if record["kind"] == kind]
@@ -581,9 +584,26 @@ def command(record: Record) -> str:
     note = record["config"].get("note", "").strip("()")
     made = [record["date"][:10], code, *filter(None, where), *versions]
     return (
-        f"#### {record['name']}\n\n```bash\n{record['command']}\n```\n\n"
+        f"#### {record['name']}\n\n```bash\n{broken(record['command'])}\n```\n\n"
         f"{', '.join(made)}.{f' Note: {note}.' if note else ''}"
     )
+
+
+def broken(line: str) -> str:
+    r"""A long command on several lines, as a shell reads it.
+
+    >>> print(broken("annotated train " + "--an-option value " * 4 + "--the-last"))
+    annotated train --an-option value --an-option value --an-option value \
+        --an-option value --the-last
+    """
+    first, *options = re.split(r" (?=--)", line)
+    lines = [first]
+    for option in options:
+        if len(f"{lines[-1]} {option}") < LINE:
+            lines[-1] += f" {option}"
+        else:
+            lines.append(f"    {option}")
+    return " \\\n".join(lines)
 
 
 # The picture
