@@ -93,8 +93,12 @@ notebooks: $(ENV) ## execute the notebooks on clean kernels, normalise and tangl
 tangle: $(ENV) ## write src/annotated from the notebooks
 	@$(BIN)/tangle
 
+.PHONY: scoreboard
+scoreboard: $(ENV) ## write book/results.md from the records of all runs
+	@$(BIN)/python scripts/scoreboard.py
+
 .PHONY: lint
-lint: $(ENV) ## ruff, types, workflows; package and notebooks as tangle left them
+lint: $(ENV) ## ruff, types, workflows; package, notebooks and scoreboard are current
 	@status=0; run() { echo "+ $$*"; "$$@" || status=1; }; \
 	run $(BIN)/ruff check --no-cache . ; \
 	run $(BIN)/ruff format --no-cache --check . ; \
@@ -103,6 +107,7 @@ lint: $(ENV) ## ruff, types, workflows; package and notebooks as tangle left the
 		.github/workflows/*.yml ; \
 	run $(BIN)/tangle --check ; \
 	run $(BIN)/tangle normalise --check ; \
+	run $(BIN)/python scripts/scoreboard.py --check ; \
 	exit $$status
 
 .PHONY: links
