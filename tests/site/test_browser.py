@@ -347,19 +347,28 @@ def test_console_is_silent(visit: Visit) -> None:
 # Looking for a word
 
 
-def test_search_finds_a_page(browser: Browser, address: str, screen: Screen) -> None:
-    """The search box leads to a list of pages, and a word of a title finds its page."""
+@pytest.mark.parametrize(
+    ("word", "address_found"),
+    [
+        ("bibliography", "book/bibliography.html"),
+        (
+            "MultiHeadAttention",
+            "book/api/transformer.html#annotated.transformer.MultiHeadAttention",
+        ),
+    ],
+    ids=["title", "name"],
+)
+def test_search_finds(
+    browser: Browser, address: str, screen: Screen, word: str, address_found: str
+) -> None:
+    """A word of a title finds its page, and a name of the package its entry."""
     visit = open_page(browser, address, "book/how-to-read", screen)
     page = visit.page
     page.locator(".search-button:visible, .search-button-field:visible").first.click()
     field = page.locator("input[type=search]:visible").first
-    field.fill("bibliography")
+    field.fill(word)
     field.press("Enter")
-    page.wait_for_selector("#search-results li a")
-    found = page.eval_on_selector_all(
-        "#search-results li a", "all => all.map(a => a.href)"
-    )
-    assert any("book/bibliography.html" in link for link in found), found
+    page.wait_for_selector(f'#search-results li a[href*="{address_found}"]')
     assert not visit.trouble, f"{visit}: {visit.trouble}"
     page.context.close()
 
