@@ -191,9 +191,10 @@ def test_page_has_the_theme_of_the_system(visit: Visit) -> None:
     assert theme == visit.screen.theme, f"{visit}: the theme is {theme}"
 
 
-# Code has a node for each token and mathematics one for each sign: thousands a page,
-# and nearly all look like one that was judged before. What shows nothing new is taken
-# out. Colours are those of the wide screen, so a phone need not be asked about them.
+# Code has a node for each token, mathematics one for each sign, and the list of all
+# names a row for each: thousands a page, and nearly all look like one that was judged
+# before. What shows nothing new is taken out. Colours are those of the wide screen, so
+# a phone need not be asked about them.
 TAKE_OUT_WHAT_IS_KNOWN = """() => {
   const known = new Set();
   for (const block of document.querySelectorAll("pre")) {
@@ -203,6 +204,8 @@ TAKE_OUT_WHAT_IS_KNOWN = """() => {
     if (known.size && !fresh.length) block.replaceChildren();
     fresh.forEach(look => known.add(look));
   }
+  const rows = [...document.querySelectorAll(".api-names tbody tr")];
+  rows.slice(20).forEach(row => row.remove());
   const formulas = [...document.querySelectorAll("mjx-container")];
   formulas.slice(5).forEach(formula => formula.remove());
 }"""
