@@ -135,8 +135,8 @@ def method_entry(
     signature = addnodes.desc_signature("", "", code(method.signature), ids=[full_name])
     box = addnodes.desc("", signature, classes=["api-method"], domain="py")
     box["objtype"] = "method"
-    if method.doc:
-        box += addnodes.desc_content("", *blocks(method.doc, known))
+    silent = [] if method.doc else ["api-silent"]  # a list wants the part all the same
+    box += addnodes.desc_content("", *blocks(method.doc, known), classes=silent)
     return [indexed(method.name, "method", full_name), box]
 
 
