@@ -1,6 +1,8 @@
 """What the tests of the site share: the built site, a server, and a browser.
 
-Every page of ``_toc.yml`` is tested, so a new chapter needs no new test.
+Every page of ``_toc.yml`` is tested, so a new chapter needs no new test. Only of the
+modules' pages in the API, all written by one template, the browser opens a sample; the
+files of all of them are read.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +28,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "_build"
-SOURCES = ("_config.yml", "_toc.yml", "book", "notebooks", "results", "src/annotated")
+SOURCES = ("_config.yml", "_toc.yml", "book", "notebooks", "results", "src")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Every kind of entry (a test of the API counts them), and the longest names.
+API_SAMPLE = {"book/api/index", "book/api/training", "book/api/word2vec"}
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -45,6 +50,7 @@ class Site:
     html: Path
     log: str
     pages: tuple[str, ...]
+    opened: tuple[str, ...]  # those that the browser opens on every screen
 
 
 def table_of_contents() -> tuple[str, ...]:
@@ -52,7 +58,18 @@ def table_of_contents() -> tuple[str, ...]:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     parts = toc.get("parts", [toc])
     chapters = [chapter for part in parts for chapter in part["chapters"]]
-    return (toc["root"], *(chapter["file"] for chapter in chapters))
+    files = [
+        page["file"]
+        for chapter in chapters
+        for page in (chapter, *chapter.get("sections", []))
+    ]
+    return (toc["root"], *files)
+
+
+def opened() -> tuple[str, ...]:
+    """Name the pages that are opened in the browser: of the API's, the sample."""
+    pages = table_of_contents()
+    return tuple(p for p in pages if p in API_SAMPLE or not p.startswith("book/api/"))
 
 
 def fingerprint() -> str:
@@ -99,7 +116,7 @@ def site() -> Site:
         log = build()
     if not (BUILD / "html" / "index.html").exists():
         pytest.fail(f"there is no site to test:\n{log[-2000:]}", pytrace=False)
-    return Site(BUILD / "html", log, table_of_contents())
+    return Site(BUILD / "html", log, table_of_contents(), opened())
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -142,6 +159,6 @@ def browser() -> Iterator[Browser]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for ``page_name`` each page in turn."""
     if "page_name" in metafunc.fixturenames:
-        names = table_of_contents()
-        ids = [name.rpartition("/")[2] for name in names]
+        names = opened() if "visit" in metafunc.fixturenames else table_of_contents()
+        ids = [re.sub(r"^(book|notebooks)/", "", name) for name in names]
         metafunc.parametrize("page_name", names, ids=ids, scope="session")

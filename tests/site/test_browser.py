@@ -191,9 +191,10 @@ def test_page_has_the_theme_of_the_system(visit: Visit) -> None:
     assert theme == visit.screen.theme, f"{visit}: the theme is {theme}"
 
 
-# Code has a node for each token and mathematics one for each sign: thousands a page,
-# and nearly all look like one that was judged before. What shows nothing new is taken
-# out. Colours are those of the wide screen, so a phone need not be asked about them.
+# Code has a node for each token, mathematics one for each sign, and the list of all
+# names a row for each: thousands a page, and nearly all look like one that was judged
+# before. What shows nothing new is taken out. Colours are those of the wide screen, so
+# a phone need not be asked about them.
 TAKE_OUT_WHAT_IS_KNOWN = """() => {
   const known = new Set();
   for (const block of document.querySelectorAll("pre")) {
@@ -203,6 +204,8 @@ TAKE_OUT_WHAT_IS_KNOWN = """() => {
     if (known.size && !fresh.length) block.replaceChildren();
     fresh.forEach(look => known.add(look));
   }
+  const rows = [...document.querySelectorAll(".api-names tbody tr")];
+  rows.slice(20).forEach(row => row.remove());
   const formulas = [...document.querySelectorAll("mjx-container")];
   formulas.slice(5).forEach(formula => formula.remove());
 }"""
@@ -347,19 +350,28 @@ def test_console_is_silent(visit: Visit) -> None:
 # Looking for a word
 
 
-def test_search_finds_a_page(browser: Browser, address: str, screen: Screen) -> None:
-    """The search box leads to a list of pages, and a word of a title finds its page."""
+@pytest.mark.parametrize(
+    ("word", "address_found"),
+    [
+        ("bibliography", "book/bibliography.html"),
+        (
+            "MultiHeadAttention",
+            "book/api/transformer.html#annotated.transformer.MultiHeadAttention",
+        ),
+    ],
+    ids=["title", "name"],
+)
+def test_search_finds(
+    browser: Browser, address: str, screen: Screen, word: str, address_found: str
+) -> None:
+    """A word of a title finds its page, and a name of the package its entry."""
     visit = open_page(browser, address, "book/how-to-read", screen)
     page = visit.page
     page.locator(".search-button:visible, .search-button-field:visible").first.click()
     field = page.locator("input[type=search]:visible").first
-    field.fill("bibliography")
+    field.fill(word)
     field.press("Enter")
-    page.wait_for_selector("#search-results li a")
-    found = page.eval_on_selector_all(
-        "#search-results li a", "all => all.map(a => a.href)"
-    )
-    assert any("book/bibliography.html" in link for link in found), found
+    page.wait_for_selector(f'#search-results li a[href*="{address_found}"]')
     assert not visit.trouble, f"{visit}: {visit.trouble}"
     page.context.close()
 

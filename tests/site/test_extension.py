@@ -16,13 +16,14 @@ import pytest
 from docutils import nodes
 from docutils.utils import new_document
 from PIL import Image
+from sphinx import addnodes
 
 from annotated import figures
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from annotated_site import assets, callouts, charts, notebooks  # noqa: E402
+from annotated_site import assets, callouts, charts, notebooks, package  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +148,7 @@ def test_pages_have_the_papers_that_the_colours_were_measured_on() -> None:
     assert f"--pst-color-background: {figures.INK['dark']['paper']};" in style
 
 
-@pytest.mark.parametrize("module", [figures, notebooks])
+@pytest.mark.parametrize("module", [figures, package])
 def test_examples_in_docstrings(module) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -209,11 +210,27 @@ def test_other_quotes_stay_quotes(word: str) -> None:
     assert isinstance(page.children[0], nodes.block_quote)
 
 
-def test_label_names_module_and_definitions() -> None:
-    cell = {"id": "vectors", "source": ["LIMIT: int = 3\n", "class Vectors: ..."]}
-    html = notebooks.label("annotated.word2vec", cell).astext()
-    assert 'href="#vectors"' in html
-    assert "<b>annotated.word2vec</b> · LIMIT, Vectors" in html
+@pytest.mark.parametrize(
+    ("source", "tag", "text", "targets"),
+    [
+        (
+            ["LIMIT: int = 3\n", "class Vectors: ..."],
+            "export",
+            "LIMIT, Vectors",
+            ["annotated.word2vec.LIMIT", "annotated.word2vec.Vectors"],
+        ),
+        ("HE, _SHE = 'il', 'elle'", "export", "HE, _SHE", ["annotated.word2vec.HE"]),
+        ("def own(): ...", "export-private", "own", []),
+        ("import math", "export", "imports", []),
+    ],
+)
+def test_label_names_module_and_definitions(source, tag, text, targets) -> None:
+    cell = {"id": "vectors", "source": source, "metadata": {"tags": [tag]}}
+    line = notebooks.label("annotated.word2vec", cell)
+    assert line.astext() == f"annotated.word2vec · {text} #"
+    links = [node["reftarget"] for node in line.findall(addnodes.pending_xref)]
+    assert links == ["annotated.word2vec", *targets]
+    assert [node["refid"] for node in line.findall(nodes.reference)] == ["vectors"]
 
 
 @pytest.mark.parametrize(

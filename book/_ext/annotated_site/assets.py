@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 SCRIPT = "annotated-vega.js"
 MISNAMED = '<summary aria-label="Toggle hidden content">'  # what MyST-NB writes
+UNFOLD = '<summary aria-label="The pages of this part">'  # no name in the theme
 SNIPPET = "window.annotatedCharts = {vegaEmbed, config: %s};"
 
 
@@ -74,7 +75,12 @@ def finish_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Load Vega on pages with a chart, and let a button be named by what it says."""
+    """Load Vega on pages with a chart, and give the buttons that fold a name."""
+    contents = context.get("generate_toctree_html")
+    if contents is not None:  # the theme's list of pages, as text
+        context["generate_toctree_html"] = lambda *how, **options: str(
+            contents(*how, **options)
+        ).replace("<summary>", UNFOLD)
     body = context.get("body", "")
     context["body"] = body.replace(MISNAMED, "<summary>")
     if charts.MARK in body:
@@ -124,5 +130,5 @@ def setup(app: Sphinx) -> None:
     """Register the handlers."""
     app.connect("config-inited", add_templates)
     app.connect("builder-inited", prepare)
-    app.connect("html-page-context", finish_page)
+    app.connect("html-page-context", finish_page, priority=600)  # after the theme
     app.connect("build-finished", check_pages)

@@ -8,7 +8,6 @@ quiet line says the module and the names.
 from __future__ import annotations
 
 import ast
-import html
 import json
 from typing import Any
 
@@ -18,6 +17,8 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 
 from . import charts
+from .links import note_cell, to_name
+from .package import defined
 
 logger = logging.getLogger(__name__)
 
@@ -71,21 +72,24 @@ class Anchors(SphinxTransform):
         if notebook is None:
             return
         module = notebook["metadata"].get("annotated", {}).get("module")
+        shown = self.first_nodes()
         for index, cell in enumerate(notebook["cells"]):
-            node = self.first_node(index)
+            node = shown.get(index)
             if node is None or "id" not in cell:
                 continue
             self.anchor(node, cell["id"])
             if module and is_exported(cell) and node.get("nb_element") == "cell_code":
+                note_cell(self.env, cell["id"])
                 node.insert(0, label(module, cell))
 
-    def first_node(self, index: int) -> nodes.Element | None:
-        """Find what the page shows first of a cell, unless it shows nothing."""
-        lines = range((index + 1) * LINES_PER_CELL, (index + 2) * LINES_PER_CELL)
+    def first_nodes(self) -> dict[int, nodes.Element]:
+        """Find what the page shows first of each cell that it shows, in one pass."""
+        found: dict[int, nodes.Element] = {}
         for node in self.document.findall(nodes.Element):
-            if node.get("cell_index") == index or node.line in lines:
-                return node.parent if isinstance(node, nodes.title) else node
-        return None
+            first = node.parent if isinstance(node, nodes.title) else node
+            found.setdefault(node.get("cell_index", -1), first)
+            found.setdefault((node.line or 0) // LINES_PER_CELL - 1, first)
+        return found
 
     def anchor(self, node: nodes.Element, name: str) -> None:
         """Make ``#name`` lead to the node."""
@@ -112,31 +116,31 @@ def is_exported(cell: Notebook) -> bool:
     return any(tag.startswith("export") for tag in cell["metadata"].get("tags", []))
 
 
-def defined_names(source: str) -> list[str]:
-    r"""Name what a cell defines, in order; imports do not count.
+def label(module: str, cell: Notebook) -> nodes.paragraph:
+    """Write the line above an exported cell: ``annotated.word2vec · Vectors #``.
 
-    >>> defined_names("import os\nLIMIT = 3\ndef clip(x): return min(x, LIMIT)")
-    ['LIMIT', 'clip']
+    Module and names lead to the API, the sign to the cell itself. A name that is not
+    public has no entry, so it is no link.
     """
-    names: list[str] = []
-    for statement in ast.parse(source).body:
-        match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                names.append(statement.name)
-            case ast.Assign():
-                names += [t.id for t in statement.targets if isinstance(t, ast.Name)]
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                names.append(name)
-    return names
-
-
-def label(module: str, cell: Notebook) -> nodes.raw:
-    """Write the line above an exported cell: ``annotated.word2vec · Vectors``."""
-    source = cell["source"]
-    names = defined_names(source if isinstance(source, str) else "".join(source))
-    words = " · ".join([f"<b>{html.escape(module)}</b>", ", ".join(names) or "imports"])
-    link = f'<a href="#{html.escape(cell["id"])}">{words}</a>'
-    return nodes.raw("", f'<p class="export-label">{link}</p>', format="html")
+    source, tags = cell["source"], cell["metadata"]["tags"]
+    tree = ast.parse(source if isinstance(source, str) else "".join(source))
+    names = [name for statement in tree.body for name in defined(statement)]
+    line = nodes.paragraph("", "", classes=["export-label"])
+    line += [to_name(module, nodes.strong("", module)), nodes.Text(" · ")]
+    for number, name in enumerate(names):
+        public = "export" in tags and not name.startswith("_")
+        line += nodes.Text(", " if number else "")
+        line += (
+            to_name(f"{module}.{name}", nodes.inline("", name))
+            if public
+            else (nodes.Text(name))
+        )
+    if not names:
+        line += nodes.Text("imports")
+    here = nodes.reference("", "#", internal=True, refid=cell["id"])
+    here["reftitle"], here["classes"] = "Link to this cell", ["to-cell"]
+    line += [nodes.Text(" "), here]
+    return line
 
 
 def setup(app: Sphinx) -> None:
