@@ -1,9 +1,10 @@
 """The book's own Sphinx extension.
 
-It does what the theme and MyST-NB leave open, in four files:
+It does what the theme and MyST-NB leave open, in five files:
 
 - ``notebooks``: cells become anchors, exported cells say where the package has them;
 - ``charts``: Altair's charts are drawn from their JSON by a copy of Vega on the site;
+- ``reading``: minutes and difficulty of each section, counted and shown;
 - ``callouts``: quotes that open with **Note**, **Pitfall** or **Exercise** stand out;
 - ``assets``: the scripts that a page needs, and none that comes from elsewhere.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import assets, callouts, charts, notebooks
+from . import assets, callouts, charts, notebooks, reading
 
 HERE = Path(__file__).parent
 
@@ -29,7 +30,7 @@ def _version() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts with Sphinx."""
-    for part in (notebooks, charts, callouts, assets):
+    for part in (notebooks, charts, callouts, reading, assets):
         part.setup(app)
     return {
         "version": "1",
