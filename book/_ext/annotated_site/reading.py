@@ -3,8 +3,8 @@
 Under the title of a chapter and of each of its sections stands a quiet line, such as
 *6 minutes · steady*. It is counted from what the page shows, at the rates below. A page
 without code can ask for the same numbers. ``{minutes}`02_seq2seq 03_attention#length```
-adds up a chapter and a section, and ``03_attention#the-score..length`` all sections from
-one to the other. The rule is told to the reader in ``book/how-to-read.md``.
+adds up a chapter and a section, and ``03_attention#the-score..length`` all sections
+from one to the other. The rule is told to the reader in ``book/how-to-read.md``.
 """
 
 from __future__ import annotations
