@@ -24,6 +24,11 @@ CITATION = re.compile(
     r"\[([^\[\]]*?\b((?:1[89]|20)\d\d)[a-z]?)[^\[\]]*\]\((https?://[^)\s]+)\)"
 )
 
+PAPER_HOSTS = re.compile(
+    r"//(?:[\w.]+\.)?(?:arxiv|aclanthology|doi|jmlr|mlr\.press|nips|neurips|openreview)"
+    r"(?:\.\w+)?/"
+)
+
 
 @cache
 def soup(file: Path) -> BeautifulSoup:
@@ -210,6 +215,23 @@ def test_each_cited_paper_is_in_the_bibliography() -> None:
                 wrong.append(f"{place}: [{label}] leads to {entry.key}")
     assert not wrong, "\n".join(wrong)
     assert seen, "no citation found: the pattern or the book is broken"
+
+
+def test_each_link_to_a_paper_is_in_the_bibliography() -> None:
+    """Whatever its text says: a page of an archive, of proceedings, of a journal.
+
+    A link to a part of a paper, such as its section on the page of the archive, leads
+    to the same paper.
+    """
+    linked, missing = 0, []
+    for place, text in prose():
+        for address in re.findall(r"\]\((https?://[^)\s#]+)", text):
+            if PAPER_HOSTS.search(address):
+                linked += 1
+                if address.rstrip("/") not in papers():
+                    missing.append(f"{place}: {address}")
+    assert not missing, "add to book/references.bib:\n" + "\n".join(missing)
+    assert linked > 100
 
 
 # Names

@@ -6,6 +6,7 @@ It does what the theme and MyST-NB leave open:
 - ``api``: the pages of the API, from what ``package`` reads in the cells, with
   ``links`` from a name to its cell and back;
 - ``charts``: Altair's charts are drawn from their JSON by a copy of Vega on the site;
+- ``reading``: minutes and difficulty of each section, counted and shown;
 - ``callouts``: quotes that open with **Note**, **Pitfall** or **Exercise** stand out;
 - ``assets``: the scripts that a page needs, and none that comes from elsewhere.
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import api, assets, callouts, charts, notebooks
+from . import api, assets, callouts, charts, notebooks, reading
 
 HERE = Path(__file__).parent
 
@@ -31,7 +32,7 @@ def _version() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts with Sphinx."""
-    for part in (notebooks, api, charts, callouts, assets):
+    for part in (notebooks, api, charts, callouts, reading, assets):
         part.setup(app)
     return {
         "version": "1",

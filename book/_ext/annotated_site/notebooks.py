@@ -78,6 +78,7 @@ class Anchors(SphinxTransform):
             if node is None or "id" not in cell:
                 continue
             self.anchor(node, cell["id"])
+            self.offer(cell["id"])
             if module and is_exported(cell) and node.get("nb_element") == "cell_code":
                 note_cell(self.env, cell["id"])
                 node.insert(0, label(module, cell))
@@ -109,6 +110,15 @@ class Anchors(SphinxTransform):
             target = nodes.target("", "", ids=[name])
             node.parent.insert(node.parent.index(node), target)
         self.document.ids[name] = node
+
+    def offer(self, name: str) -> None:
+        """Let other pages link to a cell as to a heading: ``02_seq2seq.ipynb#gates``.
+
+        MyST looks such names up in a table of the page's headings: name → line of the
+        source, id on the page, title.
+        """
+        page = self.env.metadata[self.env.docname]
+        page.setdefault("myst_slugs", {}).setdefault(name, (0, name, name))
 
 
 def is_exported(cell: Notebook) -> bool:
