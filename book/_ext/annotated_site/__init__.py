@@ -1,11 +1,14 @@
 """The book's own Sphinx extension.
 
-It does what the theme and MyST-NB leave open, in four files:
+It does what the theme and MyST-NB leave open, in seven files:
 
 - ``notebooks``: cells become anchors, exported cells say where the package has them;
 - ``charts``: Altair's charts are drawn from their JSON by a copy of Vega on the site;
 - ``callouts``: quotes that open with **Note**, **Pitfall** or **Exercise** stand out;
-- ``assets``: the scripts that a page needs, and none that comes from elsewhere.
+- ``assets``: the scripts that a page needs, and none that comes from elsewhere;
+- ``lean``: no style, icon or picture is loaded that the page does not show;
+- ``world``: the site's address, cards for links to it, its map, its missing page;
+- ``ebook``: what an e-reader, which runs no scripts, sees of charts and formulas.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import assets, callouts, charts, notebooks
+from . import assets, callouts, charts, ebook, lean, notebooks, world
 
 HERE = Path(__file__).parent
 
@@ -29,7 +32,7 @@ def _version() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts with Sphinx."""
-    for part in (notebooks, charts, callouts, assets):
+    for part in (notebooks, charts, callouts, assets, lean, world, ebook):
         part.setup(app)
     return {
         "version": "1",
