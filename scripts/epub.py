@@ -21,7 +21,11 @@ WEBSITE = {"sphinx_book_theme", "sphinx_comments", "sphinx_copybutton", "sphinx_
 
 def settings() -> dict[str, object]:
     """Give the book's settings as an e-reader needs them."""
-    config, _ = get_final_config(user_yaml=ROOT / "_config.yml", sourcedir=ROOT)
+    config, _ = get_final_config(
+        user_yaml=ROOT / "_config.yml",
+        sourcedir=ROOT,
+        cli_config={"latex_individualpages": False},
+    )
     config["extensions"] = [e for e in config["extensions"] if e not in WEBSITE]
     for name in ("html_css_files", "html_js_files"):
         config[name] = []

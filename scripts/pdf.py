@@ -26,7 +26,14 @@ from urllib.parse import urldefrag
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 from pypdf import PageObject, PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, Fit, NameObject, NullObject, NumberObject
+from pypdf.generic import (
+    ArrayObject,
+    Fit,
+    NameObject,
+    NullObject,
+    NumberObject,
+    TextStringObject,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -61,6 +68,7 @@ class Chapter:
     part: str
     title: str = ""
     sheets: PdfReader | None = None
+    home: str = ""  # the address of the published site
     first: int = 0  # its first sheet in the whole, from zero
 
     @property
@@ -119,6 +127,8 @@ def print_page(page: Page, address: str, chapter: Chapter) -> None:
     for chart in page.query_selector_all(".annotated-chart"):
         chart.scroll_into_view_if_needed()
         page.wait_for_function("chart => 'drawn' in chart.dataset", arg=chart)
+    canonical = page.get_attribute("link[rel=canonical]", "href")
+    chapter.home = canonical.removesuffix(f"{chapter.name}.html")
     chapter.title = page.title().partition(" — ")[0]
     chapter.sheets = PdfReader(io.BytesIO(page.pdf(**PAPER, **WHOLE)))
 
@@ -144,7 +154,7 @@ def front(book: list[Chapter], title: str, author: str, address: str) -> str:
         )
     return (
         f"<!doctype html>{STYLE}<h1>{html.escape(name)}</h1>"
-        f"<p>{html.escape(rest.capitalize())}</p><p>{html.escape(author)}</p>"
+        f"<p>{html.escape(rest[:1].upper() + rest[1:])}</p><p>{html.escape(author)}</p>"
         f'<div class="contents"><h2>Contents</h2>{"".join(lines)}</div>'
     )
 
@@ -181,6 +191,9 @@ def mend_links(
                 target, top = chapter.first + target, goal.top
             elif urldefrag(str(action.get("/URI", "")))[0] in starts:
                 target = starts[urldefrag(action["/URI"])[0]].first
+            elif str(action.get("/URI", "")).startswith(address):
+                outside = str(action["/URI"]).replace(address, chapter.home, 1)
+                action[NameObject("/URI")] = TextStringObject(outside)
             if target is not None:
                 link.pop("/A", None)
                 link[NameObject("/Dest")] = place(writer.pages[target], top)
@@ -197,7 +210,10 @@ def add_bookmarks(
         else:
             sheet = chapter.sheets.get_destination_page_number(item)
             last = writer.add_outline_item(
-                item.title, chapter.first + sheet, parent, fit=Fit.xyz(top=item.top)
+                title=item.title,
+                page_number=chapter.first + sheet,
+                parent=parent,
+                fit=Fit.xyz(top=item.top),
             )
 
 
@@ -214,13 +230,14 @@ def join(book: list[Chapter], page: Page, title: str, author: str, address: str)
     writer = PdfWriter()
     for chapter in (opening, *book):
         writer.append(chapter.sheets, import_outline=False)
+    bookmark = writer.add_outline_item
     part, parent = "", None
     for chapter in (opening, *book):
         mend_links(writer, chapter, book, address)
         if chapter.part != part:
             part = chapter.part
-            parent = writer.add_outline_item(part, chapter.first)
-        own = writer.add_outline_item(chapter.title, chapter.first, parent)
+            parent = bookmark(title=part, page_number=chapter.first)
+        own = bookmark(title=chapter.title, page_number=chapter.first, parent=parent)
         outline = chapter.sheets.outline
         inside = [item for item in outline if isinstance(item, list)]
         add_bookmarks(writer, chapter, sum(inside, []), own)

@@ -97,27 +97,28 @@
   };
 
   function mapKeys(chart, param) {
-    const signal = (axis) => `${param.name}_${axis}`;
-    const range = (axis) => chart.view.signal(signal(axis)) ?? chart.view.scale(axis).domain();
-    const show = (axis, low, high) => chart.view.signal(signal(axis), [low, high]);
+    const axes = ["x", "y"];
+    const ranges = () => axes.map((axis) => chart.view.scale(axis).domain());
+    const home = ranges();
     chart.frame.dataset.keys = KEYS;
     chart.frame.addEventListener("keydown", (event) => {
       if (event.target !== chart.frame || event.ctrlKey || event.metaKey) return;
+      let shown = ranges();
       if (event.key in ZOOM) {
-        for (const axis of ["x", "y"]) {
-          const [low, high] = range(axis);
+        shown = shown.map(([low, high]) => {
           const half = ((high - low) / 2) * ZOOM[event.key];
-          show(axis, (low + high) / 2 - half, (low + high) / 2 + half);
-        }
+          return [(low + high) / 2 - half, (low + high) / 2 + half];
+        });
       } else if (event.shiftKey && event.key in MOVE) {
-        const [axis, sign] = MOVE[event.key];
-        const [low, high] = range(axis);
-        const step = (sign * (high - low)) / 10;
-        show(axis, low + step, high + step);
-      } else if (event.key === "0") {
-        for (const axis of ["x", "y"]) chart.view.signal(signal(axis), null);
-      } else return;
+        const [moved, sign] = MOVE[event.key];
+        shown = shown.map(([low, high], index) => {
+          const step = axes[index] === moved ? (sign * (high - low)) / 10 : 0;
+          return [low + step, high + step];
+        });
+      } else if (event.key === "0") shown = home;
+      else return;
       event.preventDefault();
+      axes.forEach((axis, index) => chart.view.signal(`${param.name}_${axis}`, shown[index]));
       chart.view.runAsync();
     });
   }

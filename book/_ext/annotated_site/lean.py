@@ -182,6 +182,7 @@ def one_sheet(outdir: Path) -> None:
         return  # no page was written this time
     whole = "".join(whole_sheet(sheet, target.parent) for sheet in sheets)
     lean = small_fonts(lean_sheet(whole, words_in_use(outdir)), target.parent)
+    lean = f'@charset "utf-8";{lean}'  # icons are letters of their own
     target.write_text(lean, encoding="utf-8")
     mark = hashlib.sha256(lean.encode()).hexdigest()[:8]
     for page, text in pages.items():

@@ -29,6 +29,8 @@ MISSING_TEXT = """<section><h1>There is no such page</h1>
 <p>The address may have a slip in it, or the page has moved. All chapters are listed on
 <a href="{root}">the first page</a>, and <a href="{search}">the search</a> looks through
 them.</p></section>"""
+DOWNLOADS = """<p>The whole book as <a href="{base}annotated.pdf">PDF</a> and as
+<a href="{base}annotated.epub">EPUB</a>.</p>"""
 RELATIVE = re.compile(r'\b(href|src|action|data-content_root)="(?!https?:|/|#|data:)')
 
 
@@ -46,10 +48,14 @@ def site_address(repository: str) -> str:
 
 
 def know_the_address(app: Sphinx, config: Any) -> None:
-    """Derive the site's address, unless somebody has set one."""
-    if not config.html_baseurl:
-        repository = config.html_theme_options["repository_url"]
-        config.html_baseurl = site_address(repository)
+    """Derive the site's address; below each page, say where the whole book is.
+
+    PDF and EPUB are made when the book is published: a page read from a disk leads to
+    the published ones too.
+    """
+    options = config.html_theme_options
+    config.html_baseurl = site_address(options["repository_url"])
+    options["extra_footer"] = DOWNLOADS.format(base=config.html_baseurl)
 
 
 # Cards ------------------------------------------------------------------------------
