@@ -9,6 +9,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from posixpath import dirname, join, normpath
+from xml.etree import ElementTree
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -17,6 +20,9 @@ from pypdf import PdfReader
 
 ROOT = Path(__file__).parents[2]
 PRINTED = ("book/index", "book/how-to-read", "book/notation")
+BOUND = ("book/notation", "notebooks/h_subwords")  # the first page is always there
+MATH = "{http://www.w3.org/1998/Math/MathML}math"
+IMAGE = "{http://www.w3.org/1999/xhtml}img"
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +79,44 @@ def test_pdf_leads_around_in_itself(pdf: PdfReader) -> None:
         "Notation",
     ]
     assert isinstance(chapters[-1], list) and len(chapters[-1]) >= 2
+
+
+@pytest.fixture(scope="module")
+def epub(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    """Bind some pages as an EPUB."""
+    out = tmp_path_factory.mktemp("epub") / "book.epub"
+    command = [sys.executable, ROOT / "scripts" / "epub.py", *BOUND, "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    with ZipFile(out) as book:
+        yield book
+
+
+def test_epub_opens(epub: ZipFile) -> None:
+    """It is what the format asks for: its kind first, and all that it lists."""
+    assert epub.testzip() is None
+    assert epub.namelist()[0] == "mimetype"
+    assert epub.read("mimetype") == b"application/epub+zip"
+    package = ElementTree.fromstring(epub.read("content.opf"))
+    listed = {
+        item.get("href") for item in package.iter("{http://www.idpf.org/2007/opf}item")
+    }
+    assert listed <= set(epub.namelist())
+    assert {f"{page}.xhtml" for page in ("book/index", *BOUND)} <= listed
+    assert not [name for name in epub.namelist() if name.endswith((".js", ".woff"))]
+
+
+def test_epub_has_formulas_and_charts(epub: ZipFile) -> None:
+    """Formulas are MathML and charts are pictures; each picture is inside."""
+    formulas, pictures = 0, []
+    for name in (f"{page}.xhtml" for page in ("book/index", *BOUND)):
+        page = ElementTree.fromstring(epub.read(name))
+        formulas += len(list(page.iter(MATH)))
+        pictures += [
+            normpath(join(dirname(name), image.get("src")))
+            for image in page.iter(IMAGE)
+        ]
+        assert "annotated-chart" not in epub.read(name).decode()
+    assert formulas > 30
+    assert len([name for name in pictures if "charts/" in name]) == 3
+    assert set(pictures) <= set(epub.namelist())

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import altair as alt
 import numpy as np
@@ -26,6 +27,7 @@ from annotated_site import (  # noqa: E402
     assets,
     callouts,
     charts,
+    ebook,
     lean,
     notebooks,
     world,
@@ -173,13 +175,13 @@ def test_page_prefers_the_json_and_carries_no_address_of_a_network() -> None:
     assert json.loads(stored[1]) == spec_of(heat())
 
 
-def test_frame_reserves_the_height_of_picture_and_sliders() -> None:
+def test_frame_reserves_the_height_of_picture_slider_and_groups() -> None:
     points = np.arange(12.0).reshape(2, 3, 2)
     chart = figures.embedding_map(points, "abc", None, "Two", steps=[0, 9])
     output = chart._repr_mimebundle_()
     height = charts.png_size(base64.b64decode(output["image/png"]))[1] // 2
     html = charts.prefer_json(output, "here")["text/html"]
-    assert f"--height:{height + charts.CONTROL_HEIGHT}px" in html
+    assert f"--height:{height + 2 * charts.CONTROL_HEIGHT}px" in html
 
 
 def test_chart_leaves_the_page_for_two_files(tmp_path: Path) -> None:
@@ -390,3 +392,54 @@ def test_card_shows_the_whole_title(title: str) -> None:
     assert right < world.CARD_SIZE[0] - 60 and top > 60 and bottom < 580
     between = ink.crop((30, 480, *world.CARD_SIZE)).crop((0, 0, 1000, 30))
     assert between.getbbox() is None, "the title runs into the book's name"
+
+
+# What an e-reader shows -----------------------------------------------------------
+
+
+def formulas() -> dict[str, str]:
+    """Collect the mathematics of all notebooks: formula, and where one stands."""
+    found = {}
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                text = re.sub(
+                    r"```.*?```|`[^`]*`", "", "".join(cell["source"]), flags=re.S
+                )
+                for block, line in re.findall(
+                    r"\$\$(.+?)\$\$|\$([^$\n]+)\$", text, re.S
+                ):
+                    found[block or line] = f"{notebook.name}#{cell['id']}"
+    return found
+
+
+def test_each_formula_of_the_book_is_mathml() -> None:
+    wrong = []
+    for tex, place in formulas().items():
+        written = ebook.mathml(tex, display=False)
+        try:
+            math = ElementTree.fromstring(f"<p>{written}</p>")
+        except ElementTree.ParseError as problem:
+            wrong.append(f"{place}: {problem}: {tex}")
+            continue
+        if "\\" in "".join(math.itertext()):
+            wrong.append(f"{place}: not understood: {tex}")
+    assert len(formulas()) > 500 and not wrong, "\n".join(wrong)
+
+
+def test_number_of_an_equation_stands_beside_it() -> None:
+    written = ebook.mathml(r"E = mc^2 \tag{3}", display=True)
+    assert written.startswith('<span class="eqno">(3)</span><math')
+    assert 'display="block"' in written and "tag" not in written
+
+
+def test_e_reader_gets_the_picture_of_a_chart(tmp_path: Path) -> None:
+    output = heat()._repr_mimebundle_()
+    html = charts.prefer_json(output, "here")["text/html"]
+    page = ebook.pictures(f"<p>{html}</p>", tmp_path, "../charts")
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.read_bytes() == base64.b64decode(output["image/png"])
+    (image,) = ElementTree.fromstring(page).iter("img")
+    assert image.get("src") == f"../charts/{picture.name}"
+    assert image.get("alt").startswith("Looks. 2 by 3 values")
+    assert "script" not in page and "base64" not in page

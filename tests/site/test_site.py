@@ -195,8 +195,8 @@ def test_icons_have_their_letters(site) -> None:
     used = {
         name
         for page in site.pages
-        for icon in soup(site.html / f"{page}.html").find_all("i")
-        for name in icon.get("class", [])
+        for icon in soup(site.html / f"{page}.html").find_all(class_=re.compile("^fa-"))
+        for name in icon["class"]
     }
     shown = re.findall(r'\.(fa-[\w-]+):before\{content: ?"(.)"', sheet)
     icons = {name: ord(letter) for name, letter in shown if name in used}

@@ -21,18 +21,20 @@ from . import charts
 FRAME = re.compile(
     r'<div class="annotated-chart" data-chart="(\w+)"[^>]*aria-label="([^"]*)"[^>]*>'
     r'<script type="application/json">.*?</script><div [^>]*></div>'
-    r'(?:<noscript><img [^>]*base64,([^"]*)"></noscript>)?</div>'
+    r'<noscript><img [^>]*base64,([^"]*)"></noscript></div>'
 )
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 
 
 def mathml(tex: str, *, display: bool) -> str:
-    r"""Write a formula in the language that e-readers know.
+    """Write a formula in the language that e-readers know.
 
-    The number of an equation stands beside it, and ``\arg`` is a name of a function.
+    The number of an equation stands beside it. Two names are spelled as the converter
+    knows them.
     """
     number = TAG.search(tex)
-    tex = TAG.sub("", tex).replace(r"\arg", r"\operatorname{arg}")
+    tex = TAG.sub("", tex).replace("{aligned}", "{align*}")
+    tex = tex.replace(r"\arg", r"\operatorname{arg}")
     formula = convert(tex.strip(), display="block" if display else "inline")
     if number is None:
         return str(formula)
@@ -52,18 +54,8 @@ def visit_display(translator: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def show_pictures(
-    app: Sphinx,
-    pagename: str,
-    templatename: str,
-    context: dict[str, Any],
-    doctree: nodes.document | None,
-) -> None:
-    """Put each chart's picture in the place of the chart."""
-    if app.builder.name != "epub" or doctree is None:
-        return
-    folder = Path(app.outdir, charts.FOLDER)
-    address = context["pathto"](charts.FOLDER, 1)
+def pictures(body: str, folder: Path, address: str) -> str:
+    """Put each chart's picture in the place of the chart, and into ``folder``."""
 
     def picture(match: re.Match[str]) -> str:
         name, alt, code = match.groups()
@@ -71,7 +63,23 @@ def show_pictures(
         (folder / f"{name}.png").write_bytes(base64.b64decode(code))
         return f'<p><img alt="{alt}" src="{address}/{name}.png" /></p>'
 
-    context["body"] = FRAME.sub(picture, context["body"])
+    return FRAME.sub(picture, body)
+
+
+def show_pictures(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Show charts as an e-reader can."""
+    if app.builder.name != "epub" or doctree is None:
+        return
+    folder = Path(app.outdir, charts.FOLDER)
+    address = context["pathto"](charts.FOLDER, 1)
+
+    context["body"] = pictures(context["body"], folder, address)
 
 
 def setup(app: Sphinx) -> None:
