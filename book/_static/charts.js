@@ -99,7 +99,6 @@
   function mapKeys(chart, param) {
     const axes = ["x", "y"];
     const ranges = () => axes.map((axis) => chart.view.scale(axis).domain());
-    const home = ranges();
     chart.frame.dataset.keys = KEYS;
     chart.frame.addEventListener("keydown", (event) => {
       if (event.target !== chart.frame || event.ctrlKey || event.metaKey) return;
@@ -115,7 +114,7 @@
           const step = axes[index] === moved ? (sign * (high - low)) / 10 : 0;
           return [low + step, high + step];
         });
-      } else if (event.key === "0") shown = home;
+      } else if (event.key === "0") shown = [null, null];
       else return;
       event.preventDefault();
       axes.forEach((axis, index) => chart.view.signal(`${param.name}_${axis}`, shown[index]));

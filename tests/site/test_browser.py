@@ -469,6 +469,7 @@ def heaviest(site) -> list[str]:
 def first_paint(browser: Browser, page_address: str) -> float:
     """Open a page for the first time on a slow line; tell when something is seen."""
     page = browser.new_page(viewport={"width": 375, "height": 900})
+    page.set_default_timeout(3 * PATIENCE)
     line = page.context.new_cdp_session(page)
     line.send("Network.enable")
     line.send("Network.emulateNetworkConditions", SLOW)

@@ -50,11 +50,11 @@ def test_pdf_has_cover_contents_and_numbered_pages(pdf: PdfReader) -> None:
 def test_pdf_has_formulas_charts_and_all_code(pdf: PdfReader) -> None:
     """MathJax's letters, the words of a chart, and nothing of the screen's buttons."""
     fonts = {
-        str(font.get_object()["/BaseFont"])
+        str(font.get_object().get("/FontDescriptor", {}).get("/FontName"))
         for sheet in pdf.pages
         for font in sheet["/Resources"].get("/Font", {}).values()
     }
-    assert any("MathJax" in name for name in fonts), fonts
+    assert any("MathJax_Math" in name for name in fonts), fonts
     text = " ".join(" ".join(sheet.extract_text() for sheet in pdf.pages).split())
     assert "king" in text and "52%" in text  # the first chart
     assert "make book # build this site" in text
@@ -69,7 +69,7 @@ def test_pdf_leads_around_in_itself(pdf: PdfReader) -> None:
             link = reference.get_object()
             inside += "/Dest" in link
             outside.append(str(link.get("/A", {}).get("/URI", "https:")))
-    assert inside > 5
+    assert inside >= 5
     assert all(address.startswith("https:") for address in outside), outside
     titles = [item.title for item in pdf.outline if not isinstance(item, list)]
     assert titles == ["Contents", "Annotated", "Before you start"]
