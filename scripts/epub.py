@@ -95,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     folder = ROOT / "_build" / "epub"
+    shutil.rmtree(folder, ignore_errors=True)  # all that is in it would be bound
     with patch_docutils(), docutils_namespace():
         app = Sphinx(
             srcdir=ROOT,

@@ -40,7 +40,15 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60_000  # milliseconds for a page, on a machine that has other work
 PAPER = {"format": "A4", "print_background": True, "prefer_css_page_size": True}
 WHOLE = {"outline": True, "tagged": True}
-AT_REST = "async () => window.MathJax?.startup && await MathJax.startup.promise"
+# Formulas are set, their letters are there, and pictures no longer wait for a reader.
+# A browser asks for letters when it first shows them, which would be too late.
+AT_REST = """async () => {
+  await window.MathJax?.startup.promise;
+  await Promise.all([...document.fonts].map(font => font.load()));
+  for (const image of document.images) image.loading = "eager";
+  const shown = [...document.images].filter(image => image.offsetParent);
+  await Promise.all(shown.map(image => image.decode()));
+}"""
 STYLE = """<style>
   @page { size: A4; margin: 25mm 22mm; }
   body { font: 12pt/1.6 "DejaVu Serif", serif; color: #12202e; margin: 0; }
