@@ -254,6 +254,7 @@ def join(book: list[Chapter], page: Page, title: str, author: str, address: str)
     numbers = print_text(page, f"<!doctype html>{NUMBERS}{boxes}")
     for sheet, number in list(zip(writer.pages, numbers.pages, strict=True))[1:]:
         sheet.merge_page(number)
+        sheet.compress_content_streams()  # the merged ones are not
     writer.compress_identical_objects()
     writer.add_metadata({"/Title": title, "/Author": author})
     return writer
