@@ -76,6 +76,14 @@ vectors: $(ENV) ## train word vectors on the little world and show what they lea
 serve: book ## serve the site with live reload (PORT=8000)
 	@$(BIN)/python scripts/serve.py --port $(PORT)
 
+.PHONY: pdf
+pdf: book ## print the whole book into one PDF (needs Chromium)
+	@$(BIN)/python scripts/pdf.py
+
+.PHONY: epub
+epub: $(ENV) ## make an EPUB of the whole book
+	@$(BIN)/python scripts/epub.py
+
 .PHONY: notebooks
 notebooks: $(ENV) ## execute the notebooks on clean kernels, normalise and tangle them
 	@for notebook in $(NOTEBOOKS); do \

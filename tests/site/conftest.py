@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import gzip
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -21,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import yaml
@@ -119,8 +122,29 @@ def site() -> Site:
     return Site(BUILD / "html", log, table_of_contents(), opened())
 
 
+@functools.cache
+def packed(file: Path) -> bytes:
+    """Compress a file, once."""
+    return gzip.compress(file.read_bytes(), compresslevel=6)
+
+
 class Quiet(SimpleHTTPRequestHandler):
-    """Serve files and print nothing: the tests report what fails."""
+    """Serve files, text compressed as GitHub Pages does it, and print nothing."""
+
+    TEXT = frozenset({".css", ".html", ".js", ".json", ".svg", ".txt", ".xml"})
+
+    def send_head(self) -> BinaryIO | None:
+        """Answer with a compressed file where that is smaller."""
+        file = Path(self.translate_path(self.path))
+        if file.suffix not in self.TEXT or not file.is_file():
+            return super().send_head()
+        content = packed(file)
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(file))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return io.BytesIO(content)
 
     def log_message(self, *args: object) -> None:
         """Say nothing of a request."""

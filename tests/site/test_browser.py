@@ -6,6 +6,7 @@ in a ``Visit``, and the tests then look at one thing each.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,20 @@ from playwright.sync_api import Browser, ElementHandle, Page, TimeoutError
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 PATIENCE = 20_000  # milliseconds; a chart on a busy machine of two cores may take long
+WEIGHT = 700_000  # bytes that a page may ask for before it is touched
+FIRST_PAINT = 2000  # milliseconds, on a slow line
+# "Slow 4G" as Lighthouse defines it: 1.6 megabits a second, 150 ms for a round trip.
+SLOW = {
+    "offline": False,
+    "latency": 150,
+    "downloadThroughput": 200_000,
+    "uploadThroughput": 93_750,
+}
+NOTE_SHIFTS = """
+window.shift = 0;
+new PerformanceObserver(list => list.getEntries().forEach(e => shift += e.value))
+  .observe({type: "layout-shift", buffered: true});
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,9 @@ class Visit:
     outside: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    weight: int = 0  # bytes that have come over the line
+    opened: tuple[int, float] = (0, 0.0)  # weight and shift when the page was at rest
+    moved: list[str] = field(default_factory=list)  # charts that moved what is below
 
     def __str__(self) -> str:
         """Begin a message."""
@@ -65,6 +83,17 @@ class Visit:
         """The charts of a light page, none of a dark one."""
         return self.charts if self.screen.theme == "light" else []
 
+    def read(self) -> None:
+        """Go from chart to chart, and note those whose drawing moves the page."""
+        for chart in self.charts:
+            before = self.page.evaluate("shift")
+            chart.scroll_into_view_if_needed()
+            with contextlib.suppress(TimeoutError):  # another test says so
+                self.page.wait_for_function("c => 'drawn' in c.dataset", arg=chart)
+            self.page.evaluate("() => new Promise(requestAnimationFrame)")
+            if self.page.evaluate("shift") > before:
+                self.moved.append(chart.get_attribute("aria-label") or "?")
+
 
 def open_page(browser: Browser, address: str, name: str, screen: Screen) -> Visit:
     """Open a page and wait until it is at rest."""
@@ -81,6 +110,13 @@ def open_page(browser: Browser, address: str, name: str, screen: Screen) -> Visi
         visit.outside.append(route.request.url)
         route.abort()
 
+    def weigh(event: dict) -> None:
+        visit.weight += int(event["encodedDataLength"])
+
+    line = context.new_cdp_session(page)
+    line.on("Network.loadingFinished", weigh)
+    line.send("Network.enable")
+    page.add_init_script(NOTE_SHIFTS)
     page.route(lambda url: not url.startswith((address, "data:", "blob:")), leave)
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
     page.on(
@@ -101,6 +137,8 @@ def open_page(browser: Browser, address: str, name: str, screen: Screen) -> Visi
     page.evaluate(
         "async () => window.MathJax?.startup && await MathJax.startup.promise"
     )
+    page.wait_for_load_state("networkidle")
+    visit.opened = visit.weight, page.evaluate("shift")
     return visit
 
 
@@ -116,8 +154,7 @@ def visit(
 ) -> Iterator[Visit]:
     """Open one page on one screen for all the tests that look at it."""
     visit = open_page(browser, address, page_name, screen)
-    for chart in visit.charts:
-        chart.scroll_into_view_if_needed()
+    visit.read()
     yield visit
     visit.page.context.close()
 
@@ -138,6 +175,23 @@ def test_charts_are_drawn(visit: Visit) -> None:
         if not chart.query_selector("svg path, canvas"):
             undrawn.append(f"{name}: empty")
     assert not undrawn, f"{visit}: not drawn: {undrawn}"
+
+
+def test_first_load_is_light(visit: Visit) -> None:
+    """What a page asks for before it is touched is small, compressed as on the web."""
+    weight, _ = visit.opened
+    assert 20_000 < weight < WEIGHT, f"{visit} weighs {weight:,} bytes"
+
+
+def test_nothing_moves_while_the_page_opens(visit: Visit) -> None:
+    """The text stays where the reader began to read it; 0.1 is what counts as good."""
+    _, shift = visit.opened
+    assert shift < 0.1, f"{visit}: what is read moves by {shift:.3f} of the screen"
+
+
+def test_charts_move_nothing(visit: Visit) -> None:
+    """A chart is drawn in the room that was kept for it."""
+    assert not visit.moved, f"{visit}: moved what is below: {visit.moved}"
 
 
 def test_mathematics_is_typeset(visit: Visit) -> None:
@@ -298,15 +352,72 @@ def test_each_slider_changes_its_chart(visit: Visit) -> None:
             slider.focus()
             slider.press("Home")
             slider.press("PageUp")
-            try:
-                visit.page.wait_for_function(
-                    "([c, old]) => c.querySelector('svg').outerHTML !== old",
-                    arg=[chart, before],
-                    timeout=3000,
-                )
-            except TimeoutError:
+            if not drawn_anew(visit.page, chart, before):
                 stuck.append(chart.get_attribute("aria-label"))
     assert not stuck, f"{visit}: the slider moves and nothing else: {stuck}"
+
+
+def test_keyboard_reaches_each_control_of_a_chart(visit: Visit) -> None:
+    """Tab goes from a chart through its controls; each has a name, and shows."""
+    wrong = []
+    for chart in visit.charts_by_day:
+        chart.focus()
+        controls = chart.query_selector_all("input, select")
+        for number, control in enumerate(controls, 1):
+            visit.page.keyboard.press("Tab")
+            name, here, ring = control.evaluate(
+                """c => [c.labels[0]?.textContent.trim(), c === document.activeElement,
+                         getComputedStyle(c).outlineStyle]"""
+            )
+            if not (name and here and ring != "none"):
+                wrong.append(
+                    f"{chart.get_attribute('aria-label')[:40]}: {number} {name}"
+                )
+    assert not wrong, f"{visit}: by keyboard out of reach, nameless or unseen: {wrong}"
+
+
+def test_keys_do_what_a_mouse_does_in_a_map(visit: Visit) -> None:
+    """A list chooses a group as the legend does, and keys zoom, move and go back."""
+    for chart in visit.charts_by_day:
+        for choice in chart.query_selector_all(
+            ".vega-bind select:has(option[value=''])"
+        ):
+            before = drawing(chart)
+            choice.focus()
+            choice.press("ArrowDown")
+            assert drawn_anew(visit.page, chart, before), (
+                f"{visit}: the list does nothing"
+            )
+            choice.press("Home")
+        if not chart.get_attribute("data-keys"):
+            continue
+        first = drawing(chart)
+        chart.focus()
+        for keys in ("+", "Shift+ArrowRight", "-"):
+            before = drawing(chart)
+            chart.press(keys)
+            assert drawn_anew(visit.page, chart, before), (
+                f"{visit}: {keys} does nothing"
+            )
+        before = drawing(chart)
+        chart.press("0")
+        assert drawn_anew(visit.page, chart, before), f"{visit}: 0 does nothing"
+        ticks = re.compile(r">[-−]?[0-9.]+<")
+        shown = sorted(ticks.findall(drawing(chart)))
+        assert shown == sorted(ticks.findall(first))
+
+
+def drawn_anew(page: Page, chart: ElementHandle, before: str) -> bool:
+    """Tell whether a chart has come to look different from before."""
+    try:
+        page.wait_for_function(
+            "([c, old]) => c.querySelector('svg').outerHTML !== old",
+            arg=[chart, before],
+            timeout=3000,
+        )
+    except TimeoutError:
+        return False
+    return True
 
 
 def test_theme_button_changes_page_and_charts(visit: Visit) -> None:
@@ -345,6 +456,44 @@ def test_nothing_was_missing(visit: Visit) -> None:
 def test_console_is_silent(visit: Visit) -> None:
     """No script failed and none complained."""
     assert not visit.errors, f"{visit}: {visit.errors}"
+
+
+# On a slow line
+
+
+def heaviest(site) -> list[str]:
+    """Name the first page, and the one with the longest text."""
+    by_size = sorted(
+        site.pages, key=lambda name: (site.html / f"{name}.html").stat().st_size
+    )
+    return [site.pages[0], by_size[-1]]
+
+
+def first_paint(browser: Browser, page_address: str) -> float:
+    """Open a page for the first time on a slow line; tell when something is seen."""
+    page = browser.new_page(viewport={"width": 375, "height": 900})
+    page.set_default_timeout(3 * PATIENCE)
+    line = page.context.new_cdp_session(page)
+    line.send("Network.enable")
+    line.send("Network.emulateNetworkConditions", SLOW)
+    page.goto(page_address, wait_until="commit")
+    painted = page.wait_for_function(
+        "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    ).json_value()
+    page.context.close()
+    return painted
+
+
+def test_slow_line_shows_the_page_soon(browser: Browser, address: str, site) -> None:
+    """The first letters are there within two seconds, at the best of three visits.
+
+    A busy machine makes a visit slower, never faster.
+    """
+    for name in heaviest(site):
+        times = []
+        while len(times) < 3 and not any(t < FIRST_PAINT for t in times):
+            times.append(first_paint(browser, f"{address}{name}.html"))
+        assert min(times) < FIRST_PAINT, f"{name}: first seen after {times} ms"
 
 
 # Looking for a word

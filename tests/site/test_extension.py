@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import altair as alt
 import numpy as np
@@ -23,7 +24,16 @@ from annotated import figures
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from annotated_site import assets, callouts, charts, notebooks, package  # noqa: E402
+from annotated_site import (  # noqa: E402
+    assets,
+    callouts,
+    charts,
+    ebook,
+    lean,
+    notebooks,
+    package,
+    world,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +158,7 @@ def test_pages_have_the_papers_that_the_colours_were_measured_on() -> None:
     assert f"--pst-color-background: {figures.INK['dark']['paper']};" in style
 
 
-@pytest.mark.parametrize("module", [figures, package])
+@pytest.mark.parametrize("module", [figures, package, world])
 def test_examples_in_docstrings(module) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -167,13 +177,32 @@ def test_page_prefers_the_json_and_carries_no_address_of_a_network() -> None:
     assert json.loads(stored[1]) == spec_of(heat())
 
 
-def test_frame_reserves_the_height_of_picture_and_sliders() -> None:
+def test_frame_reserves_the_height_of_picture_slider_and_groups() -> None:
     points = np.arange(12.0).reshape(2, 3, 2)
     chart = figures.embedding_map(points, "abc", None, "Two", steps=[0, 9])
     output = chart._repr_mimebundle_()
-    height = charts.png_height(base64.b64decode(output["image/png"])) // 2
+    height = charts.png_size(base64.b64decode(output["image/png"]))[1] // 2
     html = charts.prefer_json(output, "here")["text/html"]
-    assert f"min-height:{height + charts.CONTROL_HEIGHT}px" in html
+    assert f"--height:{height + 2 * charts.CONTROL_HEIGHT}px" in html
+
+
+def test_chart_leaves_the_page_for_two_files(tmp_path: Path) -> None:
+    output = heat()._repr_mimebundle_()
+    html = charts.prefer_json(output, "here")["text/html"]
+    page = charts.take_out(f"<p>before{html}after</p>", tmp_path, "../_static/charts")
+    name = re.search(r'data-chart="(\w+)"', page)[1]
+    assert "<script" not in page and "base64" not in page and len(page) < 1000
+    assert page.startswith("<p>before<div class") and page.endswith("></div>after</p>")
+    picture = tmp_path / charts.FOLDER / f"{name}.png"
+    assert picture.read_bytes() == base64.b64decode(output["image/png"])
+    width, height = charts.png_size(picture.read_bytes())
+    assert (
+        f'src="../_static/charts/{name}.png" width="{width // 2}" '
+        f'height="{height // 2}" loading="lazy"' in page
+    )
+    script = (tmp_path / charts.FOLDER / f"{name}.js").read_text(encoding="utf-8")
+    call = re.fullmatch(r'annotatedChart\("(\w+)", (.*)\);\n', script)
+    assert call[1] == name and json.loads(call[2]) == spec_of(heat())
 
 
 def test_chart_without_description_stops_the_build() -> None:
@@ -272,3 +301,163 @@ def test_vega_comes_with_both_themes_in_a_scope_of_its_own() -> None:
         assert f'{theme}:{{"background":"{paper}"' in script.replace(
             f'"{theme}"', theme
         )
+
+
+# What a page weighs ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sheet", "left"),
+    [
+        (".used{a:1}.unused{b:2}", ".used{a:1}"),
+        (".used p,.unused p{a:1}", ".used p{a:1}"),
+        (".used.unused{a:1}", ""),
+        ("p:not(.unused){a:1}", "p:not(.unused){a:1}"),
+        ("p:is(.used,.unused)>a{a:1}", "p:is(.used,.unused)>a{a:1}"),
+        ("@media print{.unused{a:1}}", ""),
+        ("@media print{.unused{a:1}.used{b:2}}", "@media print{.used{b:2}}"),
+        ('@font-face{src:url("a.woff2")}', '@font-face{src:url("a.woff2")}'),
+        ("/* note */p{a:1}", "p{a:1}"),
+    ],
+)
+def test_rules_that_match_nothing_are_left_out(sheet: str, left: str) -> None:
+    assert lean.lean_sheet(sheet, {"used"}) == left
+
+
+def test_classes_are_looked_for_in_pages_and_scripts(tmp_path: Path) -> None:
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "page.html").write_text('<p class="note big">prose</p>')
+    (tmp_path / "_static" / "a.js").write_text("p.classList.add('shown-now')")
+    (tmp_path / "_static" / "b.html").write_text('<p class="not-a-page">')
+    words = lean.words_in_use(tmp_path)
+    assert {"note", "big", "shown-now"} <= words
+    assert not {"prose", "not-a-page"} & words
+
+
+def test_icons_are_the_letters_in_strings() -> None:
+    sheet = r'.a{content:"\f09b"}.b{--icon:"\2b x"}.c{content:"+"}.d{width:9px}'
+    assert lean.letters(sheet) == {0xF09B, 0x2B, *map(ord, " x+")}
+
+
+def test_pages_share_one_sheet_also_when_few_are_written_anew(tmp_path: Path) -> None:
+    styles = tmp_path / "_static" / "styles"
+    styles.mkdir(parents=True)
+    (tmp_path / "_static" / "base.css").write_text(".a{x:url(dot.png)}")
+    (styles / "theme.css").write_text('@import "../base.css";.b{y:1}')
+    (tmp_path / "_static" / "own.css").write_text(".a{x:2}")
+    (tmp_path / "deep").mkdir()
+    head = (
+        '<link href="{0}_static/styles/theme.css?digest=1" rel="stylesheet" />\n'
+        '<link rel="stylesheet" type="text/css" href="{0}_static/own.css?v=2" />\n'
+    )
+    pages = {tmp_path / "a.html": "", tmp_path / "deep" / "b.html": "../"}
+    for page, up in pages.items():
+        page.write_text(f'{head.format(up)}<script></script><p class="a">')
+    lean.one_sheet(tmp_path)
+    sheet = (tmp_path / lean.SHEET).read_text()
+    assert sheet.endswith(";.a{x:url(../dot.png)}.a{x:2}")  # in order, and without .b
+    linked = r'<link rel="stylesheet" href="{}_static/styles/annotated.css\?v=\w+" />\n'
+    for page, up in pages.items():
+        assert re.match(linked.format(up) + "<script>", page.read_text())
+    first = (tmp_path / "a.html").read_text()
+    (tmp_path / "a.html").write_text(f'{head.format("")}<p class="b">')
+    lean.one_sheet(tmp_path)
+    assert (tmp_path / lean.SHEET).read_text().endswith(".b{y:1}.a{x:2}")
+    second = (tmp_path / "a.html").read_text()
+    assert second.count("<link") == 1 and second[:80] != first[:80]
+
+
+def test_pictures_wait_and_keep_their_room() -> None:
+    picture = ROOT / "book/_static/book.png"
+    body = '<img alt="a" src="../_images/x.png" /><img src="../_static/logo.svg"/>'
+    lazy = lean.lazy_pictures(body, {"x.png": picture})
+    width, height = charts.png_size(picture.read_bytes())
+    assert f'<img loading="lazy" width="{width}" height="{height}" alt="a"' in lazy
+    assert lazy.count("loading=") == 1
+
+
+def test_drawing_gets_a_palette_and_keeps_its_looks(tmp_path: Path) -> None:
+    file = tmp_path / "drawing.png"
+    drawing = Image.new("RGBA", (300, 200), (255, 255, 255, 255))
+    drawing.paste((0, 88, 138, 255), (20, 20, 200, 90))
+    drawing.save(file, compress_level=0)
+    before = file.stat().st_size
+    lean.pack(file)
+    packed = Image.open(file)
+    assert packed.mode == "P" and file.stat().st_size < before / 10
+    assert packed.convert("RGB").getpixel((50, 50)) == (0, 88, 138)
+
+
+# What others see ------------------------------------------------------------------
+
+
+def test_description_is_the_first_paragraph_and_ends_at_a_word() -> None:
+    page = new_document("page.md")
+    quote_first = nodes.block_quote("", nodes.paragraph("", "not this"))
+    page += nodes.section("", quote_first, nodes.paragraph("", "two\nlines"))
+    assert world.first_words(page) == "two lines"
+    page[0][1] = nodes.paragraph("", "many words, " * 50)
+    words = world.first_words(page)
+    assert len(words) <= world.DESCRIPTION and words.endswith(("many …", "words …"))
+
+
+@pytest.mark.parametrize("title", ["Short", "A title of many words " * 5, "long" * 9])
+def test_card_shows_the_whole_title(title: str) -> None:
+    image = world.card(title, "Book").convert("L")
+    assert image.size == world.CARD_SIZE
+    ink = image.point(lambda value: 255 * (value < 200))
+    _, top, right, bottom = ink.crop((30, 0, *world.CARD_SIZE)).getbbox()
+    assert right < world.CARD_SIZE[0] - 60 and top > 60 and bottom < 580
+    between = ink.crop((30, 480, *world.CARD_SIZE)).crop((0, 0, 1000, 30))
+    assert between.getbbox() is None, "the title runs into the book's name"
+
+
+# What an e-reader shows -----------------------------------------------------------
+
+
+def formulas() -> dict[str, str]:
+    """Collect the mathematics of all notebooks: formula, and where one stands."""
+    found = {}
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                text = re.sub(
+                    r"```.*?```|`[^`]*`", "", "".join(cell["source"]), flags=re.S
+                )
+                for block, line in re.findall(
+                    r"\$\$(.+?)\$\$|\$([^$\n]+)\$", text, re.S
+                ):
+                    found[block or line] = f"{notebook.name}#{cell['id']}"
+    return found
+
+
+def test_each_formula_of_the_book_is_mathml() -> None:
+    wrong = []
+    for tex, place in formulas().items():
+        written = ebook.mathml(tex, display=False)
+        try:
+            math = ElementTree.fromstring(f"<p>{written}</p>")
+        except ElementTree.ParseError as problem:
+            wrong.append(f"{place}: {problem}: {tex}")
+            continue
+        if "\\" in "".join(math.itertext()):
+            wrong.append(f"{place}: not understood: {tex}")
+    assert len(formulas()) > 500 and not wrong, "\n".join(wrong)
+
+
+def test_number_of_an_equation_stands_beside_it() -> None:
+    written = ebook.mathml(r"E = mc^2 \tag{3}", display=True)
+    assert written.startswith('<span class="eqno">(3)</span><math')
+    assert 'display="block"' in written and "tag" not in written
+
+
+def test_e_reader_gets_the_picture_of_a_chart(tmp_path: Path) -> None:
+    output = heat()._repr_mimebundle_()
+    html = charts.prefer_json(output, "here")["text/html"]
+    page = ebook.pictures(f"<p>{html}</p>", tmp_path, "../charts")
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.read_bytes() == base64.b64decode(output["image/png"])
+    (image,) = ElementTree.fromstring(page).iter("img")
+    assert image.get("src") == f"../charts/{picture.name}"
+    assert image.get("alt").startswith("Looks. 2 by 3 values")
+    assert "script" not in page and "base64" not in page

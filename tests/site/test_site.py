@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from fontTools.ttLib import TTFont
+from PIL import Image
 from pybtex.database import Entry, parse_file
 
 ROOT = Path(__file__).parents[2]
-GENERATED = {"genindex.html", "search.html", "index.html"}
+GENERATED = {"404.html", "genindex.html", "search.html", "index.html"}
 ELSEWHERE = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
 CITATION = re.compile(
     r"\[([^\[\]]*?\b((?:1[89]|20)\d\d)[a-z]?)[^\[\]]*\]\((https?://[^)\s]+)\)"
@@ -128,6 +131,82 @@ def test_styles_load_nothing_from_elsewhere(site) -> None:
         for match in pattern.finditer(file.read_text(encoding="utf-8"))
     ]
     assert not outside, "\n".join(outside)
+
+
+def test_pages_show_their_cards(site, page_name: str) -> None:
+    """A link to the page shows its title, its first words and a picture that is there.
+
+    The addresses are those at which GitHub serves the repository.
+    """
+    page = soup(site.html / f"{page_name}.html")
+    said = {
+        tag.get("property") or tag.get("name"): tag["content"]
+        for tag in page.find_all("meta")
+        if tag.get("content")
+    }
+    base = home()
+    assert said["og:url"] == f"{base}{page_name}.html"
+    assert page.find("link", rel="canonical")["href"] == said["og:url"]
+    assert said["og:title"] and said["og:title"] in page.title.get_text()
+    assert 30 < len(said["og:description"]) <= 200
+    assert said["description"] == said["og:description"]
+    picture = site.html / said["og:image"].removeprefix(base)
+    with Image.open(picture) as image:
+        assert image.size == (1200, 630)
+    assert picture.stat().st_size < 60_000
+
+
+def home() -> str:
+    """Give the site's address."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    owner, name = config["repository"]["url"].split("/")[-2:]
+    return f"https://{owner}.github.io/{name}/"
+
+
+def test_map_has_each_page_once(site) -> None:
+    """Search engines read ``sitemap.xml``."""
+    tree = ElementTree.parse(site.html / "sitemap.xml")
+    space = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
+    places = [place.text for place in tree.getroot().iter(f"{space}loc")]
+    assert sorted(places) == sorted(f"{home()}{page}.html" for page in site.pages)
+
+
+def test_missing_page_works_at_any_depth(site) -> None:
+    """All that ``404.html`` links to and loads is named from the host's root."""
+    page = soup(site.html / "404.html")
+    assert (
+        page.find("article").find("h1").get_text().startswith("There is no such page")
+    )
+    root, seen = urlsplit(home()).path, 0
+    for tag in page.find_all(["a", "img", "script", "link", "form"]):
+        link = tag.get("href") or tag.get("src") or tag.get("action") or "#"
+        if not link.startswith(("#", "https:")):
+            seen += 1
+            assert link.startswith(root), link
+            path = urlsplit(link).path.removeprefix(root)
+            assert (site.html / unquote(path)).is_file(), link
+    assert seen > 20
+    assert page.html["data-content_root"] == root
+
+
+def test_icons_have_their_letters(site) -> None:
+    """The fonts, small as they are, have each icon that the style sheet shows."""
+    folder = site.html / "_static" / "styles"
+    sheet = (folder / "annotated.css").read_text(encoding="utf-8")
+    letters: set[int] = set()
+    for font in re.findall(r"url\(([^)]+\.woff)\)", sheet):
+        assert (folder / font).stat().st_size < 10_000
+        letters.update(TTFont(folder / font).getBestCmap())
+    used = {
+        name
+        for page in site.pages
+        for icon in soup(site.html / f"{page}.html").find_all(class_=re.compile("^fa-"))
+        for name in icon["class"]
+    }
+    shown = re.findall(r'\.(fa-[\w-]+):before\{content: ?"(.)"', sheet)
+    icons = {name: ord(letter) for name, letter in shown if name in used}
+    assert {"fa-github", "fa-rocket", "fa-download", "fa-bars"} <= set(icons)
+    assert set(icons.values()) <= letters
 
 
 def notebooks() -> list[Path]:

@@ -8,7 +8,10 @@ It does what the theme and MyST-NB leave open:
 - ``charts``: Altair's charts are drawn from their JSON by a copy of Vega on the site;
 - ``reading``: minutes and difficulty of each section, counted and shown;
 - ``callouts``: quotes that open with **Note**, **Pitfall** or **Exercise** stand out;
-- ``assets``: the scripts that a page needs, and none that comes from elsewhere.
+- ``assets``: the scripts that a page needs, and none that comes from elsewhere;
+- ``lean``: no style, icon or picture is loaded that the page does not show;
+- ``world``: the site's address, cards for links to it, its map, its missing page;
+- ``ebook``: what an e-reader, which runs no scripts, sees of charts and formulas.
 """
 
 from __future__ import annotations
@@ -19,7 +22,17 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import api, assets, callouts, charts, notebooks, reading
+from . import (
+    api,
+    assets,
+    callouts,
+    charts,
+    ebook,
+    lean,
+    notebooks,
+    reading,
+    world,
+)
 
 HERE = Path(__file__).parent
 
@@ -32,7 +45,8 @@ def _version() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts with Sphinx."""
-    for part in (notebooks, api, charts, callouts, reading, assets):
+    parts = (notebooks, api, charts, callouts, reading, assets, lean, world, ebook)
+    for part in parts:
         part.setup(app)
     return {
         "version": "1",

@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from . import charts
+from . import charts, lean
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def ingredients() -> str:
 
 def prepare(app: Sphinx) -> None:
     """Write the script where Sphinx finds it, and offer our templates to the theme."""
-    if app.builder.format != "html":
+    if app.builder.name != "html":
         return
     folder = Path(app.doctreedir) / "annotated_static"
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,17 +75,34 @@ def finish_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Load Vega on pages with a chart, and give the buttons that fold a name."""
+    """Give the page what it shows, in the order in which a reader needs it."""
+    if app.builder.name != "html":
+        return
     contents = context.get("generate_toctree_html")
     if contents is not None:  # the theme's list of pages, as text
         context["generate_toctree_html"] = lambda *how, **options: str(
             contents(*how, **options)
         ).replace("<summary>", UNFOLD)
-    body = context.get("body", "")
-    context["body"] = body.replace(MISNAMED, "<summary>")
+    body = context.get("body", "").replace(MISNAMED, "<summary>")
+    pictures = {name: Path(app.srcdir, uri) for uri, name in app.builder.images.items()}
+    body = lean.lazy_pictures(body, pictures)
     if charts.MARK in body:
-        app.add_js_file(SCRIPT, loading_method="defer")
-        app.add_js_file("charts.js", loading_method="defer")
+        address = context["pathto"](charts.FOLDER, 1)
+        body = charts.take_out(body, Path(app.outdir), address)
+        # Before MathJax, which is large: a chart need not wait for it.
+        vega = f"{SCRIPT}?v={ingredients()[:8]}"
+        app.add_js_file("charts.js", 400, "defer", **{"data-vega": vega})
+    scripts = context.get("script_files", [])
+    if 'class="math' not in body:  # Sphinx asks for it where a page below has some
+        scripts[:] = [script for script in scripts if not is_mathjax(app, script)]
+    lean.later(scripts)
+    context["body"] = body
+
+
+def is_mathjax(app: Sphinx, script: Any) -> bool:
+    """Tell whether a script is MathJax or sets it up."""
+    setup = script.attributes.get("body", "").startswith("window.MathJax")
+    return setup or script.filename == f"_static/{app.config.mathjax_path}"
 
 
 class Requests(HTMLParser):
@@ -130,5 +147,5 @@ def setup(app: Sphinx) -> None:
     """Register the handlers."""
     app.connect("config-inited", add_templates)
     app.connect("builder-inited", prepare)
-    app.connect("html-page-context", finish_page, priority=600)  # after the theme
+    app.connect("html-page-context", finish_page, priority=900)  # after MathJax's own
     app.connect("build-finished", check_pages)

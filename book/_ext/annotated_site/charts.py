@@ -2,8 +2,9 @@
 
 A chart in a notebook is a bundle of formats (see the notebook on figures). The page
 keeps two of them: the JSON, which a copy of Vega on the site draws for the reader's
-theme, and the picture, for a reader without scripts. The format with the address of a
-content network is dropped.
+theme, and the picture, for paper and for a reader without scripts. The format with the
+address of a content network is dropped. Both become files of their own, which the
+browser asks for when the reader comes near the chart.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from sphinx.util.docutils import SphinxDirective
 
 VEGA_LITE = re.compile(r"application/vnd\.vegalite\.v\d+\+json")
 MARK = 'class="annotated-chart"'
-CONTROL_HEIGHT = 32  # of a slider, as in `custom.css`
+CONTROL_HEIGHT = 32  # of a slider or a list, as in `custom.css`
+FOLDER = "_static/charts"
+DATA = re.compile(
+    r'data-chart="(\w+)"(?P<frame>[^>]*>)<script type="application/json">(?P<json>.*?)'
+    r'</script>(?P<view><div class="annotated-chart-view"></div>)'
+    r'(?:<noscript><img alt="[^"]*" src="data:image/png;base64,(?P<png>[^"]*)">'
+    r"</noscript>)?"
+)
 
 
 def prefer_json(data: dict[str, Any], place: str) -> dict[str, Any]:
@@ -50,11 +58,11 @@ def frame(spec: dict[str, Any], png: str | list[str] | None, place: str) -> str:
         )
     text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    controls = [p for p in spec.get("params", []) if "input" in p.get("bind", {})]
+    controls = [param for param in spec.get("params", []) if has_control(param)]
     picture, height = "", 0
     if png:
         code = "".join(png).replace("\n", "")
-        height = png_height(base64.b64decode(code)) // 2
+        height = png_size(base64.b64decode(code))[1] // 2
         height += CONTROL_HEIGHT * len(controls)
         alt = html.escape(name)
         picture = (
@@ -63,16 +71,48 @@ def frame(spec: dict[str, Any], png: str | list[str] | None, place: str) -> str:
     safe = text.replace("</", "<\\/")
     return (
         f'<div {MARK} data-chart="{digest}" role="figure" tabindex="0" '
-        f'aria-label="{html.escape(name)}" style="min-height:{height}px">'
+        f'aria-label="{html.escape(name)}" style="--height:{height}px">'
         f'<script type="application/json">{safe}</script>'
         f'<div class="annotated-chart-view"></div>{picture}</div>'
     )
 
 
-def png_height(data: bytes) -> int:
-    """Read a PNG's height from its header."""
-    (height,) = struct.unpack(">I", data[20:24])
-    return int(height)
+def has_control(param: dict[str, Any]) -> bool:
+    """Tell whether a control stands below the chart: a slider, or a list."""
+    bound = param.get("bind", {})
+    return bound == "legend" or "input" in bound
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Read a PNG's width and height from its header."""
+    width, height = struct.unpack(">II", data[16:24])
+    return int(width), int(height)
+
+
+def take_out(body: str, outdir: Path, address: str) -> str:
+    """Move the charts' data and pictures from the page into files below ``outdir``.
+
+    The data is a script and not plain JSON, because a page that is opened from a disk
+    may load scripts and nothing else.
+    """
+    folder = outdir / FOLDER
+
+    def move(match: re.Match[str]) -> str:
+        name, picture = match[1], ""
+        folder.mkdir(parents=True, exist_ok=True)
+        script = f'annotatedChart("{name}", {match["json"]});\n'
+        (folder / f"{name}.js").write_text(script, encoding="utf-8")
+        if match["png"]:
+            data = base64.b64decode(match["png"])
+            (folder / f"{name}.png").write_bytes(data)
+            width, height = (side // 2 for side in png_size(data))
+            picture = (
+                f'<img alt="" src="{address}/{name}.png" width="{width}" '
+                f'height="{height}" loading="lazy">'
+            )
+        return f'data-chart="{name}"{match["frame"]}{match["view"]}{picture}'
+
+    return DATA.sub(move, body)
 
 
 class Chart(SphinxDirective):
