@@ -62,12 +62,11 @@ from annotated.translation import (
 )
 
 __all__ = [
-    "FAMILY", "LANGUAGE", "LARGE", "PEAKS", "PRESETS", "Generate", "Sampling",
-    "Tokenize", "TrainLanguage", "Writer", "bits_per_byte", "chances", "continuations",
+    "FAMILY", "LANGUAGE", "PEAKS", "PRESETS", "Generate", "Sampling", "Tokenize",
+    "TrainLanguage", "Writer", "bits_per_byte", "chances", "continuations",
     "evaluate_language", "find_language_run", "flops_per_token", "generate",
     "is_language_run", "language_command", "load_language_model", "peak_flops",
     "read_setup", "score_text", "set_up", "tokenize", "train_language", "utilisation",
-    "words_ahead",
 ]
 
 
@@ -603,9 +602,9 @@ class Generate:
     sampling: Sampling = field(default_factory=Sampling)
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
-    ahead: int | None = None
-    """Words of a lone text that a copy in eight bits guesses; the text stays the same.
-    Unless given 6 for a large model on a CPU, else 0."""
+    ahead: int = 0
+    """Words of a lone text that a copy in eight bits guesses, on a CPU; try 6 with a
+    large model. The text stays the same."""
 
 
 # %% notebooks/l_language.ipynb#language-command
@@ -645,28 +644,17 @@ def find_language_run(given: Path | None) -> Path:
     )
 
 
-LARGE = 8_000_000
-
-
-def words_ahead(options: Generate, model: LanguageModel) -> int:
-    """How many words are to be guessed ahead of this model."""
-    if options.ahead is None:
-        large = sum(p.numel() for p in model.parameters()) >= LARGE
-        return 6 if large and options.device == "cpu" else 0
-    if options.ahead < 0 or (options.ahead and options.device != "cpu"):
-        raise DataError(f"--ahead {options.ahead}: give 0 or more, and 0 without a CPU")
-    return options.ahead
-
-
 def generate(options: Generate) -> int:
     """Run `annotated generate`."""
     check_device(options.device)
     options.sampling.check()
     if not options.prompt:
         raise DataError("--prompt: give a beginning, or leave the option out")
+    if options.ahead < 0 or (options.ahead and options.device != "cpu"):
+        raise DataError(f"--ahead {options.ahead}: give 0 or more, and 0 without a CPU")
     folder = find_language_run(options.run)
     writer, prompts = load_language_model(folder, options.device), options.prompt
-    writer.ahead = words_ahead(options, writer.model)
+    writer.ahead = options.ahead
     if len(prompts) > 1:
         told = zip(prompts, writer.write(prompts, options.sampling), strict=True)
         print("\n\n".join(f"{prompt}{text}" for prompt, text in told))

@@ -21,10 +21,8 @@ from annotated import language
 from annotated.cli import main
 from annotated.data import DataError
 from annotated.language import (
-    LARGE,
     PEAKS,
     Darts,
-    Generate,
     Sampling,
     Writer,
     bits_per_byte,
@@ -37,7 +35,6 @@ from annotated.language import (
     peak_flops,
     score_text,
     utilisation,
-    words_ahead,
 )
 from annotated.modern import PRESETS, Config, LanguageModel
 from annotated.parallel import Batch
@@ -294,19 +291,6 @@ def test_guesses_do_not_change_a_text(
     writer.ahead = 6
     monkeypatch.setattr(language, "guessed", lambda *given: asked.append(given))
     assert len(writer.write(["The", "A"], Sampling(longest=4))) == 2 and not asked
-
-
-def test_large_models_guess_on_a_cpu() -> None:
-    """Unless told otherwise; eight bits on a GPU are refused."""
-    with torch.device("meta"):
-        small, large = (LanguageModel(PRESETS[f"lm-{n}m"], 8192) for n in (3, 15))
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (small, large)]
-    assert sizes[0] < LARGE <= sizes[1]
-    assert words_ahead(Generate(), small) == 0 and words_ahead(Generate(), large) == 6
-    assert words_ahead(Generate(ahead=2), small) == 2
-    assert words_ahead(Generate(device="cuda"), large) == 0
-    with pytest.raises(DataError, match="--ahead 2: give 0"):
-        words_ahead(Generate(device="cuda", ahead=2), large)
 
 
 def test_the_folder_has_all_that_a_writer_needs(run: Path) -> None:
