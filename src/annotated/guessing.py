@@ -32,7 +32,7 @@ class Rounded(nn.Module):
         self.weight, self.bias = whole.to(torch.int8), layer.bias
         self.step = step[:, 0].bfloat16()
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch rows"]:
         rows = x.flatten(0, -2).bfloat16()
         rows = F.pad(rows, (0, self.spare)) if self.spare else rows
         y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.step)
@@ -68,7 +68,7 @@ def cut(past: Past, length: int) -> Past:
 
 def read_on(
     model: LanguageModel, words: list[int], past: Past, last: int
-) -> tuple[Float[Tensor, "last vocab"], Past]:
+) -> tuple[Float[Tensor, "seq vocab"], Past]:
     """Logits behind the `last` of some words that follow a past, and a longer past."""
     old, new, visible = known(past), len(words), None
     if old and new > 1:  # else all of it is seen, or it is causal by itself

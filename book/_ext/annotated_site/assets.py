@@ -95,7 +95,8 @@ def finish_page(
     scripts = context.get("script_files", [])
     if 'class="math' not in body:  # Sphinx asks for it where a page below has some
         scripts[:] = [script for script in scripts if not is_mathjax(app, script)]
-    lean.later(scripts)
+    if pagename != "search":  # whose own scripts call these as soon as they are there
+        scripts[:] = lean.later(scripts)
     context["body"] = body
 
 

@@ -45,17 +45,21 @@ def lazy_pictures(body: str, path_of: dict[str, Path]) -> str:
     return PICTURE.sub(measured, body)
 
 
-def later(scripts: Iterable[Any]) -> None:
+def later(scripts: Iterable[Any]) -> list[Any]:
     """Let scripts run when the page is read, and not before it is shown.
 
     The options of the page must be there at once, because a line in the page adds to
-    them.
+    them. Other pages may want the same scripts at once, so these are copies.
     """
+    found = []
     for script in scripts:
-        name = str(script.filename or "")
-        waits = {"defer", "async"} & set(script.attributes)
+        name, attributes = str(script.filename or ""), dict(script.attributes)
+        waits = {"defer", "async"} & set(attributes)
         if name and not waits and not name.endswith("documentation_options.js"):
-            script.attributes["defer"] = "defer"
+            attributes["defer"] = "defer"
+        kind = type(script)
+        found.append(kind(script.filename, priority=script.priority, **attributes))
+    return found
 
 
 # Style sheets -----------------------------------------------------------------------
