@@ -126,15 +126,20 @@ def is_exported(cell: Notebook) -> bool:
     return any(tag.startswith("export") for tag in cell["metadata"].get("tags", []))
 
 
+def names_of(cell: Notebook) -> list[str]:
+    """Name what a cell defines, in order."""
+    source = cell["source"]
+    tree = ast.parse(source if isinstance(source, str) else "".join(source))
+    return [name for statement in tree.body for name in defined(statement)]
+
+
 def label(module: str, cell: Notebook) -> nodes.paragraph:
     """Write the line above an exported cell: ``annotated.word2vec · Vectors #``.
 
     Module and names lead to the API, the sign to the cell itself. A name that is not
     public has no entry, so it is no link.
     """
-    source, tags = cell["source"], cell["metadata"]["tags"]
-    tree = ast.parse(source if isinstance(source, str) else "".join(source))
-    names = [name for statement in tree.body for name in defined(statement)]
+    tags, names = cell["metadata"]["tags"], names_of(cell)
     line = nodes.paragraph("", "", classes=["export-label"])
     line += [to_name(module, nodes.strong("", module)), nodes.Text(" · ")]
     for number, name in enumerate(names):

@@ -9,7 +9,6 @@ from one to the other. The rule is told to the reader in ``book/how-to-read.md``
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
-from . import notebooks, package
+from . import notebooks
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +132,7 @@ def names_in(node: nodes.Element, cells: list[dict[str, Any]]) -> Reading:
     cell = cells[node["cell_index"]]
     if "export" not in cell["metadata"].get("tags", []):
         return Reading()
-    statements = ast.parse("".join(cell["source"])).body
-    return Reading(names=sum(len(package.defined(each)) for each in statements))
+    return Reading(names=len(notebooks.names_of(cell)))
 
 
 def overall(sections: Iterable[Reading]) -> str:
