@@ -196,7 +196,7 @@ def near_mask(
 # %% notebooks/01_word2vec.ipynb#config
 @dataclass(frozen=True)
 class Config:
-    """How to train word vectors. The defaults are word2vec's own for skip-gram."""
+    """How to train word vectors. The defaults are word2vec's own but for the epochs."""
 
     dim: int = 100  # d, numbers in a vector
     window: int = 5  # m, the farthest context word; each centre draws 1 to m
