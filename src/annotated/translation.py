@@ -58,9 +58,10 @@ __all__ = [
     "Parts", "Search", "Sides", "Train", "Translate", "Translator", "as_modern",
     "as_simple", "batches_of", "bleu_in", "bleu_scores", "build_model", "check_family",
     "check_name", "chosen_model", "describe", "evaluate", "find_run", "gated_width",
-    "learn_vocabularies", "leave", "measure", "model_folders", "parse_config",
-    "run_folder", "score_split", "split_names", "train_commands", "train_translator",
-    "training_batches", "translate", "validation_score", "with_parts", "write_setup",
+    "is_lowercase", "learn_vocabularies", "leave", "measure", "model_folders",
+    "parse_config", "run_folder", "score_split", "split_names", "train_commands",
+    "train_translator", "training_batches", "translate", "validation_score",
+    "with_parts", "write_setup",
 ]
 
 
@@ -732,6 +733,13 @@ def score_split(
     return scores | {"sentences_per_second": len(found) / seconds}, signatures, found
 
 
+def is_lowercase(tokenizer: Tokenizer) -> bool:
+    """Whether subwords give back every text in small letters; words never do."""
+    if not isinstance(tokenizer, Subwords):
+        return False
+    return tokenizer.decode(tokenizer.encode("A")) == "a"
+
+
 def measure(
     options: Train, lines: Lines, translator: Translator, history: History
 ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -756,7 +764,7 @@ def measure(
         "signatures": signatures,
         "device": options.device,
         "threads": torch.get_num_threads(),
-    }
+    } | ({"lowercase": True} if is_lowercase(translator.target) else {})
 
 
 # %% notebooks/j_translation.ipynb#shipped-model

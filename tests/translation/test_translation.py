@@ -593,6 +593,9 @@ def test_small_letters_are_kept_with_the_run(
     assert one == other == one.lower()
     assert main([*words.split(), "--resume"]) == 2
     assert "lowercase" in capsys.readouterr().err
+    again = words.replace(str(out), f"{tmp_path / 'again'} --start {out}")
+    assert main(again.split()) == 0
+    assert read_record(tmp_path / "again" / "low.json")["config"]["lowercase"] is True
 
 
 def test_a_run_with_bpe_dropout_goes_on_where_it_was(
