@@ -269,7 +269,7 @@ def filled(cell: str, record: Mapping[str, Any]) -> str:
 RUN_COLUMNS = {
     "run": "{name}",
     "BLEU, lower case": "{metrics[bleu_tok_lc]:.1f}",
-    "BLEU, cased": "{metrics[bleu_cased]:.1f}",
+    "BLEU, cased": "{cased}",
     "parameters": "{metrics[parameters]:,.0f}",
     "updates": "{metrics[updates]:,.0f}",
     "minutes": "{minutes:.0f}",
@@ -289,6 +289,8 @@ def runs_table(corpus: str) -> str:
     made = []
     for run in runs:
         run["minutes"] = run["metrics"]["train_seconds"] / 60
+        small = run["config"].get("lowercase")  # no capitals are written then
+        run["cased"] = "–" if small else f"{run['metrics']['bleu_cased']:.1f}"
         processor = run["hardware"]["gpu"] or run["hardware"]["cpu"]
         note = run["config"].get("note", "")
         made.append(

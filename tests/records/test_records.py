@@ -278,10 +278,10 @@ def test_the_runs_on_a_corpus_from_low_to_high(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [("a", "en-fr", 30.0), ("b", "en-de", 41.0), ("c", "en-de", 36.25)]
-    for name, pair, bleu in runs:
+    for name, pair, bleu in runs:  # the second of small letters
         scores = {"bleu_tok_lc": bleu, "bleu_cased": bleu - 1}
         sizes = {"parameters": 5e6, "updates": 100, "train_seconds": 90}
-        config = {"pair": pair, "note": "A note."}
+        config = {"pair": pair, "note": "A note.", "lowercase": name == "b"}
         name = f"{name}-text-{pair}"
         write(tmp_path, name, metrics=scores | sizes, config=config)
     files = {path.stem: path for path in tmp_path.iterdir()}
@@ -291,5 +291,6 @@ def test_the_runs_on_a_corpus_from_low_to_high(
         "| c-text-en-de", "| b-text-en-de", "| a-text-en-fr"
     ]  # fmt: skip
     assert table[2] == "| c-text-en-de | 36.2 | 35.2 | 5,000,000 | 100 | 2 |"
+    assert table[3] == "| b-text-en-de | 41.0 | – | 5,000,000 | 100 | 2 |"
     assert made[0].startswith("- c-text-en-de: ") and made[0].endswith("A note.")
     assert runs_table("other") == "No run on other has been recorded yet."
