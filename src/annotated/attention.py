@@ -230,7 +230,7 @@ class Bahdanau(LookThenMove):
 class ProductScore(nn.Module):
     """How well a word fits a state: s · h ("dot") or s · W h ("general").
 
-    Luong et al. 2015, equation 8. ``key`` is W, applied to a sentence once.
+    Luong et al. 2015, section 3.1. ``key`` is W, applied to a sentence once.
     """
 
     def __init__(self, d_query: int, d_key: int, general: bool) -> None:
