@@ -635,7 +635,7 @@ def analogy(
     """Answer "a is to b as c is to …" with the n best words, never a, b or c.
 
     3CosAdd (Mikolov, Yih and Zweig 2013): the largest cos(x, b) - cos(x, a) +
-    cos(x, c). With `multiply`, 3CosMul (Levy and Goldberg 2014, equation 5): cos(x, b)
+    cos(x, c). With `multiply`, 3CosMul (Levy and Goldberg 2014b): cos(x, b)
     cos(x, c) / (cos(x, a) + 0.001), cosines first moved from [-1, 1] to [0, 1].
     """
     unit = vectors.unit
