@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 
+import pytest
 from playwright.sync_api import ElementHandle, TimeoutError
 
 from annotated.figures import MIME_TYPE
@@ -100,6 +101,18 @@ def stuck_sliders(opened) -> list[str]:
             except TimeoutError:
                 stuck.append(f"chart {number}")
     return stuck
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "a {cite}", "a $x_1$", "$$", "a \\frac", ":::{note}", "```", "a [^1]",
+        "[!NOTE]", "a ](b", "![a", "a <br>", "</details>", "a **bold**", "| a | b |",
+    ],
+)  # fmt: skip
+def test_marks_are_seen(shown: str) -> None:
+    """What stands in a text that was not rendered is noticed."""
+    assert RAW.search(shown)
 
 
 # As it was cloned

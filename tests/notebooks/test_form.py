@@ -162,7 +162,7 @@ def test_charts_are_stored_as_jupyterlab_draws_them(
 
 
 def test_outputs_ask_for_no_trust(cells: list[nbformat.NotebookNode]) -> None:
-    """Jupyter leaves out scripts of a notebook that comes from elsewhere; ours has none.
+    """Scripts of a notebook that comes from elsewhere are left out; ours has none.
 
     How to read the book says so.
     """

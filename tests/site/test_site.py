@@ -229,7 +229,7 @@ def test_each_exported_cell_is_an_anchor_of_its_page(site, notebook: Path) -> No
 
 
 def test_each_notebook_opens_in_colab(site, page_name: str) -> None:
-    """A page made from a notebook has one button for Colab, which opens that notebook."""
+    """A notebook's page has one button for Colab, which opens that notebook."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     owner_and_name = "/".join(config["repository"]["url"].split("/")[-2:])
     here = f"https://colab.research.google.com/github/{owner_and_name}/blob/main"
