@@ -55,28 +55,37 @@ def picture(chart: ElementHandle) -> str:
     return str(chart.eval_on_selector("canvas", "canvas => canvas.toDataURL()"))
 
 
-# Places of a canvas where a mark may be: forty pixels in strong colours.
+# Places of a canvas where a mark may be: in strong colours, first the wide ones.
 COLOURED = """canvas => {
-  const {width, height} = canvas, found = [];
+  const {width, height} = canvas, wide = [], narrow = [];
   const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
-  for (let i = 0; i < data.length; i += 4) {
-    const colour = data.slice(i, i + 3);
-    if (Math.max(...colour) - Math.min(...colour) > 100)
-      found.push([(i / 4) % width / width, Math.floor(i / 4 / width) / height]);
-  }
-  return found.filter((_, i) => i % Math.ceil(found.length / 40) === 0);
+  const strong = (x, y) => {
+    const i = 4 * (y * width + x), colour = data.slice(i, i + 3);
+    return Math.max(...colour) - Math.min(...colour) > 100;
+  };
+  for (let y = 3; y < height - 3; y += 2)
+    for (let x = 3; x < width - 3; x += 2)
+      if (strong(x, y)) {
+        const around = strong(x - 3, y) && strong(x + 3, y) && strong(x, y - 3) &&
+                       strong(x, y + 3);
+        (around ? wide : narrow).push([x / width, y / height]);
+      }
+  const some = found => found.filter((_, i) => i % Math.ceil(found.length / 30) === 0);
+  return [...some(wide), ...some(narrow)];
 }"""
 GRID = [((2 * x + 1) / 24, (2 * y + 1) / 24) for y in range(12) for x in range(12)]
+A_MOMENT = 100  # milliseconds until a tooltip is there
 
 
 def has_tooltip(opened, chart: ElementHandle) -> bool:
     """Move the mouse over a chart until a tooltip with text shows up."""
     canvas = chart.query_selector("canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
     for across, down in [*canvas.evaluate(COLOURED), *GRID]:
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()  # it moves when Lab draws another cell above it
         x, y = box["x"] + across * box["width"], box["y"] + down * box["height"]
         opened.page.mouse.move(x, y)
+        opened.page.wait_for_timeout(A_MOMENT)
         tip = opened.page.query_selector("#vg-tooltip-element.visible")
         if tip and tip.inner_text().strip():
             return True
