@@ -52,9 +52,14 @@ test: ## run everything that CI runs
 		"environment::$(MAKE) env" \
 		"lint, types, tangle::$(MAKE) lint" \
 		"tests of package and tools::$(PYTEST) --continue-on-collection-errors \
-			--ignore tests/site --ignore tests/notebooks" \
+			--ignore tests/site --ignore tests/lab --ignore tests/notebooks" \
 		"notebooks as in Colab::$(MAKE) $(COLAB) && $(PYTEST) $(BESIDE) -v -rP tests/notebooks" \
-		"site in the browser::$(PYTEST) $(BESIDE) tests/site"
+		"site in the browser::$(PYTEST) $(BESIDE) tests/site" \
+		"a notebook in JupyterLab::$(PYTEST) tests/lab"
+
+.PHONY: test-lab
+test-lab: $(ENV) ## open and run every notebook in JupyterLab, which takes long
+	ANNOTATED_LAB=all $(PYTEST) -v tests/lab
 
 .PHONY: train
 train: $(ENV) ## train a Transformer on the little language and translate with it
@@ -75,6 +80,12 @@ vectors: $(ENV) ## train word vectors on the little world and show what they lea
 .PHONY: serve
 serve: book ## serve the site with live reload (PORT=8000)
 	@$(BIN)/python scripts/serve.py --port $(PORT)
+
+# The version is pinned, so Lab need not ask the network for a newer one.
+.PHONY: lab
+lab: $(ENV) ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 .PHONY: pdf
 pdf: book ## print the whole book into one PDF (needs Chromium)

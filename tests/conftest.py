@@ -1,18 +1,30 @@
 """What tests of several parts share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from annotated.parallel import Batch
 
 DATA = os.environ.get("ANNOTATED_DATA")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.fixture
@@ -22,6 +34,21 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("ANNOTATED_DATA names no folder with the real corpora")
     monkeypatch.setenv("ANNOTATED_DATA", DATA)
     return Path(DATA)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start one Chromium for all tests; without one, skip, or in CI fail."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = "no Chromium found: install it (Debian: apt-get install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; in CI it must be there", pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import hashlib
 import html
 import io
 import json
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -160,7 +161,7 @@ src="data:image/png;base64,{png}"></div>
 
 
 # %% notebooks/e_figures.ipynb#fragment-of
-MIME_TYPE = "application/vnd.vegalite.v6+json"
+MIME_TYPE = "application/vnd.vegalite.v5+json"
 
 
 def fragment(spec: Mapping[str, Any], png: bytes) -> str:
@@ -177,14 +178,16 @@ def fragment(spec: Mapping[str, Any], png: bytes) -> str:
 
 
 def bundle(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Render a chart for every home: JSON, page fragment, picture and words."""
+    """Render a chart for every home: JSON, picture and words, in Colab a fragment."""
     png = picture(spec)
-    return {
+    formats = {
         MIME_TYPE: dict(spec),
-        "text/html": fragment(spec, png),
         "image/png": base64.b64encode(png).decode(),
         "text/plain": spec.get("description", "chart"),
     }
+    if "google.colab" in sys.modules:
+        formats["text/html"] = fragment(spec, png)
+    return formats
 
 
 # %% notebooks/e_figures.ipynb#use-theme

@@ -1,4 +1,4 @@
-"""What the tests of the site share: the built site, a server, and a browser.
+"""What the tests of the site share: the built site, and a server.
 
 Every page of ``_toc.yml`` is tested, so a new chapter needs no new test. Only of the
 modules' pages in the API, all written by one template, the browser opens a sample; the
@@ -13,9 +13,7 @@ import functools
 import gzip
 import hashlib
 import io
-import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -27,23 +25,12 @@ from typing import BinaryIO
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "_build"
 SOURCES = ("_config.yml", "_toc.yml", "book", "notebooks", "results", "src")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Every kind of entry (a test of the API counts them), and the longest names.
 API_SAMPLE = {"book/api/index", "book/api/training", "book/api/word2vec"}
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @dataclass(frozen=True)
@@ -163,21 +150,6 @@ def address(site: Site) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Start one Chromium for all tests; without one, skip, or in CI fail."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = "no Chromium found: install it (Debian: apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{reason}; in CI the site must be tested", pytrace=False)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

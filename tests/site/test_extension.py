@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
 import altair as alt
@@ -59,13 +60,25 @@ def spec_of(chart: alt.LayerChart) -> dict:
 # What a chart's output holds ------------------------------------------------------
 
 
-def test_a_chart_is_a_bundle_for_four_homes() -> None:
+@pytest.fixture
+def in_colab(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what tells a notebook that it runs in Colab."""
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+
+
+def test_a_chart_is_a_bundle_for_every_home() -> None:
     output = heat()._repr_mimebundle_()
-    assert set(output) == {figures.MIME_TYPE, "text/html", "image/png", "text/plain"}
+    assert set(output) == {figures.MIME_TYPE, "image/png", "text/plain"}
     assert output["text/plain"].startswith("Looks. 2 by 3 values. Largest 0.70 at x")
-    assert output["text/html"].index("<img") < output["text/html"].index("<script")
     picture = Image.open(io.BytesIO(base64.b64decode(output["image/png"])))
     assert len(picture.getcolors() or []) <= 64
+
+
+def test_colab_gets_a_fragment_too(in_colab) -> None:
+    output = heat()._repr_mimebundle_()
+    fragment = output.pop("text/html")
+    assert set(output) == {figures.MIME_TYPE, "image/png", "text/plain"}
+    assert fragment.index("<img") < fragment.index("<script")
 
 
 def test_equal_charts_give_equal_bytes() -> None:
@@ -89,7 +102,7 @@ def test_every_kind_of_chart_is_repeatable_and_described() -> None:
     )
 
 
-def test_text_cannot_leave_the_script_of_a_fragment() -> None:
+def test_text_cannot_leave_the_script_of_a_fragment(in_colab) -> None:
     chart = figures.similarity_map(np.eye(1), ["</script>"], ["b"], "</script><b>")
     html = chart._repr_mimebundle_()["text/html"]
     assert html.count("</script>") == 1
@@ -166,7 +179,7 @@ def test_examples_in_docstrings(module) -> None:
 # What the page makes of a notebook ------------------------------------------------
 
 
-def test_page_prefers_the_json_and_carries_no_address_of_a_network() -> None:
+def test_page_prefers_the_json_and_carries_no_address_of_a_network(in_colab) -> None:
     output = charts.prefer_json(heat()._repr_mimebundle_(), "here")
     assert list(output) == ["text/html"]
     html = output["text/html"]

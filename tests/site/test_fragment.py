@@ -1,10 +1,11 @@
-"""A chart's page fragment as JupyterLab or Colab shows it: on a page of its own."""
+"""A chart's page fragment as Colab shows it: on a page of its own."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Browser):
+def opened(browser: Browser, monkeypatch: pytest.MonkeyPatch):
     """Open the fragment of a chart, with or without a network and a module loader."""
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
     figures.use_theme()
     page = browser.new_page()
     faults: list[str] = []

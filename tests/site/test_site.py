@@ -228,6 +228,19 @@ def test_each_exported_cell_is_an_anchor_of_its_page(site, notebook: Path) -> No
     assert not missing, f"{notebook.name}: cells without an anchor: {missing}"
 
 
+def test_each_notebook_opens_in_colab(site, page_name: str) -> None:
+    """A notebook's page has one button for Colab, which opens that notebook."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    owner_and_name = "/".join(config["repository"]["url"].split("/")[-2:])
+    here = f"https://colab.research.google.com/github/{owner_and_name}/blob/main"
+    buttons = soup(site.html / f"{page_name}.html").select(
+        '.article-header-buttons a[href*="colab"]'
+    )
+    wanted = [f"{here}/{page_name}.ipynb"] * page_name.startswith("notebooks/")
+    assert [button["href"] for button in buttons] == wanted
+    assert all(button.get("title") for button in buttons)
+
+
 # Papers
 
 

@@ -2,9 +2,9 @@
 
 A chart in a notebook is a bundle of formats (see the notebook on figures). The page
 keeps two of them: the JSON, which a copy of Vega on the site draws for the reader's
-theme, and the picture, for paper and for a reader without scripts. The format with the
-address of a content network is dropped. Both become files of their own, which the
-browser asks for when the reader comes near the chart.
+theme, and the picture, for paper and for a reader without scripts. A fragment with the
+address of a content network, as Colab stores it, is dropped. Both become files of their
+own, which the browser asks for when the reader comes near the chart.
 """
 
 from __future__ import annotations
