@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 PRINTED = ("book/index", "book/how-to-read", "book/notation")
 BOUND = ("book/notation", "notebooks/h_subwords")  # the first page is always there
 MATH = "{http://www.w3.org/1998/Math/MathML}math"
-IMAGE = "{http://www.w3.org/1999/xhtml}img"
+SVG = "{http://www.w3.org/2000/svg}svg"
+HTML = "{http://www.w3.org/1999/xhtml}"
+OPF = "{http://www.idpf.org/2007/opf}"
+DC = "{http://purl.org/dc/elements/1.1/}"
+IMAGE = f"{HTML}img"
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +103,46 @@ def test_epub_opens(epub: ZipFile) -> None:
     assert epub.namelist()[0] == "mimetype"
     assert epub.read("mimetype") == b"application/epub+zip"
     package = ElementTree.fromstring(epub.read("content.opf"))
-    listed = {
-        item.get("href") for item in package.iter("{http://www.idpf.org/2007/opf}item")
-    }
+    listed = {item.get("href") for item in package.iter(f"{OPF}item")}
     assert listed <= set(epub.namelist())
     assert {f"{page}.xhtml" for page in ("book/index", *BOUND)} <= listed
     assert not [name for name in epub.namelist() if name.endswith((".js", ".woff"))]
+
+
+def test_epub_is_read_in_order(epub: ZipFile) -> None:
+    """All pages are in the reading order and in both tables of contents."""
+    pages = ["book/index.xhtml", *(f"{page}.xhtml" for page in BOUND)]
+    package = ElementTree.fromstring(epub.read("content.opf"))
+    items = {item.get("id"): item.get("href") for item in package.iter(f"{OPF}item")}
+    order = [
+        items[entry.get("idref")]  # each is in the list
+        for entry in package.iter(f"{OPF}itemref")
+        if entry.get("linear") != "no"
+    ]
+    assert order == [*pages, "genindex.xhtml"]
+    contents = ElementTree.fromstring(epub.read("nav.xhtml"))
+    assert [a.get("href") for a in contents.iter(f"{HTML}a")] == pages
+    older = epub.read("toc.ncx").decode()
+    assert re.findall(r'<content src="([^"]*)"', older) == pages
+    name = package.find(f".//{DC}identifier").text
+    assert f'<meta name="dtb:uid" content="{name}"/>' in older
+
+
+def test_epub_is_what_epubcheck_asks_for(epub: ZipFile) -> None:
+    """What a page needs is declared and inside; a fold's line is no paragraph."""
+    package = ElementTree.fromstring(epub.read("content.opf"))
+    for item in package.iter(f"{OPF}item"):
+        name, kinds = item.get("href"), item.get("properties", "").split()
+        if not name.endswith(".xhtml") or "nav" in kinds:
+            continue
+        page = ElementTree.fromstring(epub.read(name))
+        assert ("mathml" in kinds) == any(page.iter(MATH)), name
+        assert ("svg" in kinds) == any(page.iter(SVG)), name
+        sheets = [link.get("href") for link in page.iter(f"{HTML}link")]
+        files = {normpath(join(dirname(name), s)) for s in sheets if s.endswith(".css")}
+        assert files and files <= set(epub.namelist()), name
+        for line in page.iter(f"{HTML}summary"):
+            assert not list(line) and line.text.startswith("Show"), name
 
 
 def test_epub_has_formulas_and_charts(epub: ZipFile) -> None:
