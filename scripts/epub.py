@@ -57,6 +57,7 @@ def settings(toc: Path) -> dict[str, object]:
         "version": version("annotated"),
         "external_toc_path": str(toc),
         "html_math_renderer": "mathml",
+        "pygments_style": "a11y-high-contrast-light",  # as on the site
         "html_static_path": ["book/_ext/annotated_site/epub"],
         "epub_css_files": ["epub.css"],
         "epub_basename": "annotated",
