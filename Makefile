@@ -27,6 +27,8 @@ SITE := _build/html/.stamp
 STEPS := $(PYTHON) scripts/steps.py
 # Two tests at a time, each on one thread: small models gain little from a second one.
 JOBS ?= 2
+# What `make test` may take on two cores; a warning says when it is more.
+MINUTES ?= 25
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 BESIDE := -n $(JOBS) --dist load --maxschedchunk 1
 # No byte-code at install: Python writes it for what it imports, a tenth of the whole.
@@ -48,7 +50,7 @@ book: ## make the environment, tangle the notebooks and build the site
 
 .PHONY: test
 test: ## run everything that CI runs
-	@$(STEPS) --keep-going \
+	@$(STEPS) --keep-going --minutes $(MINUTES) \
 		"environment::$(MAKE) env" \
 		"lint, types, tangle::$(MAKE) lint" \
 		"tests of package and tools::$(PYTEST) --continue-on-collection-errors \
@@ -63,6 +65,7 @@ test-lab: $(ENV) ## open and run every notebook in JupyterLab, which takes long
 
 .PHONY: train
 train: $(ENV) ## train a Transformer on the little language and translate with it
+	@echo "this takes some minutes; after Ctrl-C, make train goes on"
 	$(BIN)/annotated train transformer --preset tiny --data little --pair en-fr \
 		--tokens 512 --updates 2000 --learning-rate 2e-3 --warmup 200 --dropout 0 \
 		--smoothing 0 --ema 0.98 --precision fp32 --validate-every 500 \
@@ -147,12 +150,16 @@ site: $(SITE)
 
 $(ENV): requirements.txt pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
-		"Python %d.%d found, 3.11 or newer needed: make PYTHON=…" % sys.version_info[:2])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing the pinned requirements into .venv"
-	@$(PIP) $(INSTALL) "$$(grep -o '^pip==[0-9.]*' requirements.txt)"
-	@$(PIP) $(INSTALL) --requirement requirements.txt
-	@$(PIP) $(INSTALL) --no-deps --no-build-isolation --editable .
+		"Python %d.%d found, 3.11 or newer needed; if it has another name: " \
+		"make book PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "installing the pinned requirements into .venv; PyTorch is large: minutes"
+	@{ $(PIP) $(INSTALL) "$$(grep -o '^pip==[0-9.]*' requirements.txt)" && \
+		$(PIP) $(INSTALL) --requirement requirements.txt && \
+		$(PIP) $(INSTALL) --no-deps --no-build-isolation --editable . ; } || { \
+		echo "not installed. Is there a network, and room on the disk? The pins are" \
+			"tested with Python 3.11 and 3.13, and this is $$($(BIN)/python -V)." \
+			"The same command tries again." >&2; exit 1; }
 	@touch $@
 
 # What Colab's machines come with, and nothing of ours: the notebooks' first cells

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 from xml.etree import ElementTree
 from zipfile import ZipFile
@@ -57,17 +57,21 @@ def settings(toc: Path) -> dict[str, object]:
         "version": version("annotated"),
         "external_toc_path": str(toc),
         "html_math_renderer": "mathml",
+        "pygments_style": "a11y-high-contrast-light",  # as on the site
         "html_static_path": ["book/_ext/annotated_site/epub"],
         "epub_css_files": ["epub.css"],
         "epub_basename": "annotated",
         "epub_title": config["html_title"],
         "epub_author": config["author"],
+        "epub_contributor": config["author"],
         "epub_publisher": config["author"],
+        "epub_description": metadata("annotated")["Summary"],
         "epub_copyright": config["copyright"],
         "epub_identifier": config["html_theme_options"]["repository_url"],
         "epub_uid": "annotated-book",
         "epub_show_urls": "no",
         "epub_tocdepth": 2,
+        "epub_tocscope": "includehidden",
     }
     return config
 

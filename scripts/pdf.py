@@ -12,16 +12,17 @@ import argparse
 import functools
 import html
 import io
+import re
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urldefrag
+from urllib.parse import unquote, urldefrag, urljoin
 
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -49,6 +50,16 @@ AT_REST = """async () => {
   const shown = [...document.images].filter(image => image.offsetParent);
   await Promise.all(shown.map(image => image.decode()));
 }"""
+# A place gets a name in the print where a link of the same page leads to it.
+NAME = """anchors => {
+  const links = anchors.map(anchor => Object.assign(
+    document.createElement("a"), {href: "#" + anchor}));
+  const box = document.createElement("div");
+  box.hidden = true;
+  box.append(...links);
+  document.body.append(box);
+}"""
+LINK = re.compile(r'<a\b[^>]* href="([^":#]+)#([^"]+)"')
 STYLE = """<style>
   @page { size: A4; margin: 25mm 22mm; }
   body { font: 12pt/1.6 "DejaVu Serif", serif; color: #12202e; margin: 0; }
@@ -78,11 +89,19 @@ class Chapter:
     sheets: PdfReader | None = None
     home: str = ""  # the address of the published site
     first: int = 0  # its first sheet in the whole, from zero
+    anchors: set[str] = field(default_factory=set)  # where other chapters lead to
 
     @property
     def length(self) -> int:
         """How many sheets it has."""
         return len(self.sheets.pages) if self.sheets else 0
+
+    def find(self, anchor: str) -> tuple[int, float | None]:
+        """Give the sheet of the whole and the height where a place is, or its start."""
+        goal = self.sheets.named_destinations.get(f"/{anchor}")
+        if goal is None:
+            return self.first, None
+        return self.first + self.sheets.get_destination_page_number(goal), goal.top
 
 
 def chapters() -> list[Chapter]:
@@ -92,6 +111,16 @@ def chapters() -> list[Chapter]:
     for part in toc["parts"]:
         found += [Chapter(entry["file"], part["caption"]) for entry in part["chapters"]]
     return found
+
+
+def collect_anchors(book: list[Chapter], site: Path) -> None:
+    """Note of each chapter the places that links of the others lead to."""
+    named = {f"{chapter.name}.html": chapter for chapter in book}
+    for name in named:
+        text = (site / name).read_text(encoding="utf-8")
+        for address, anchor in LINK.findall(text):
+            if chapter := named.get(urljoin(name, address)):
+                chapter.anchors.add(unquote(anchor))
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -135,6 +164,7 @@ def print_page(page: Page, address: str, chapter: Chapter) -> None:
     for chart in page.query_selector_all(".annotated-chart"):
         chart.scroll_into_view_if_needed()
         page.wait_for_function("chart => 'drawn' in chart.dataset", arg=chart)
+    page.evaluate(NAME, sorted(chapter.anchors))
     canonical = page.get_attribute("link[rel=canonical]", "href")
     chapter.home = canonical.removesuffix(f"{chapter.name}.html")
     chapter.title = page.title().partition(" — ")[0]
@@ -193,14 +223,14 @@ def mend_links(
             action = link.get("/A", {})
             target, top = None, None
             name = link.get("/Dest", action.get("/D"))
-            if isinstance(name, str) and name.removeprefix("/") in names:
-                goal = names[name.removeprefix("/")]
-                target = chapter.sheets.get_destination_page_number(goal)
-                target, top = chapter.first + target, goal.top
-            elif urldefrag(str(action.get("/URI", "")))[0] in starts:
-                target = starts[urldefrag(action["/URI"])[0]].first
-            elif str(action.get("/URI", "")).startswith(address):
-                outside = str(action["/URI"]).replace(address, chapter.home, 1)
+            uri = str(action.get("/URI", ""))
+            start, anchor = urldefrag(uri)
+            if isinstance(name, str) and name in names:
+                target, top = chapter.find(name.removeprefix("/"))
+            elif start in starts:
+                target, top = starts[start].find(unquote(anchor))
+            elif uri.startswith(address):
+                outside = uri.replace(address, chapter.home, 1)
                 action[NameObject("/URI")] = TextStringObject(outside)
             if target is not None:
                 link.pop("/A", None)
@@ -273,6 +303,7 @@ def main(arguments: list[str] | None = None) -> None:
     if missing:
         sys.exit(f"not in _toc.yml: {', '.join(sorted(missing))}")
     out = options.out or options.site / "annotated.pdf"
+    collect_anchors(book, options.site)
     with served(options.site) as address, browser() as chromium:
         page = chromium.new_page(viewport={"width": 900, "height": 1200})
         page.set_default_timeout(PATIENCE)

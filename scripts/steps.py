@@ -1,11 +1,16 @@
 """Run named commands one after another, saying what runs and how long it took.
 
-    python scripts/steps.py [--keep-going] "title::command" …
+    python scripts/steps.py [--keep-going] [--minutes 25] "title::command" …
 
 With --keep-going a failure does not stop the steps after it. The last lines say where
-the time went, and, where a step ran pytest, how many tests passed in all.
+the time went, and, where a step ran pytest, how many tests passed in all. More than so
+many minutes are worth a warning, and no failure: a machine may be busy.
 """
 
+# The first that a newcomer's Python reads, be it too old for all else.
+from __future__ import annotations
+
+import argparse
 import re
 import subprocess
 import sys
@@ -69,7 +74,7 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def report(steps: list[Step]) -> None:
+def report(steps: list[Step], minutes: float | None = None) -> None:
     """Print each step's share of the time, and the tests in all."""
     total = sum(step.seconds for step in steps)
     print("\nWhere the time went:")
@@ -84,6 +89,10 @@ def report(steps: list[Step]) -> None:
         print(
             f"  {duration(step.seconds):>12}  {share:4.0%}  {outcome:<11} {step.title}"
         )
+    of = f"of {minutes:g} min" if minutes else ""
+    print(f"  {duration(total):>12}  {of:<17} in all")
+    if minutes and total > 60 * minutes:
+        print(f"WARNING: over {minutes:g} minutes; make the longest part shorter")
     tests: Counter[str] = Counter()
     for step in steps:
         tests.update(step.tests)
@@ -100,12 +109,12 @@ def report(steps: list[Step]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the steps; the exit status is 1 when one of them failed."""
-    keep_going = "--keep-going" in arguments
-    steps = [
-        Step(*argument.split("::", 1))
-        for argument in arguments
-        if argument != "--keep-going"
-    ]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--keep-going", action="store_true")
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("steps", nargs="+", metavar="title::command")
+    options = parser.parse_args(arguments)
+    steps = [Step(*step.split("::", 1)) for step in options.steps]
     for number, step in enumerate(steps, start=1):
         print(f"\nstep {number} of {len(steps)}: {step.title}", flush=True)
         step.run()
@@ -115,9 +124,9 @@ def main(arguments: list[str]) -> int:
             f"took {duration(step.seconds)}",
             flush=True,
         )
-        if step.status and not keep_going:
+        if step.status and not options.keep_going:
             break
-    report(steps)
+    report(steps, options.minutes)
     return int(any(step.status != 0 for step in steps))
 
 

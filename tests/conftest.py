@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from annotated.parallel import Batch
+from tangle.changes import uncommitted, untangled
 
+ROOT = Path(__file__).parents[1]
 DATA = os.environ.get("ANNOTATED_DATA")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -25,6 +27,17 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Lead from a failed test to the cell; say it when the tests saw another one."""
+    say = terminalreporter.line
+    if stale := untangled(ROOT):
+        say(f"not in src/annotated yet, so not tested: {', '.join(stale)}")
+        say("`make tangle` writes it; then test again")
+    failed = {"failed", "error"} & set(terminalreporter.stats)
+    if failed and (changed := uncommitted(ROOT)):
+        say(f"changed since the last commit: {', '.join(changed)}")
 
 
 @pytest.fixture

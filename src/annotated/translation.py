@@ -767,6 +767,17 @@ def measure(
     } | ({"lowercase": True} if is_lowercase(translator.target) else {})
 
 
+# %% notebooks/j_translation.ipynb#named-run
+def named_run(given: Path) -> Path:
+    """The folder of a run, by its path or its name."""
+    for folder in (given, RUNS / given):
+        if folder.is_dir():
+            return folder
+    names = ", ".join(sorted(path.parent.name for path in RUNS.glob(f"*/{CONFIG}")))
+    there = f"has {names}" if names else "is empty; `annotated train` puts runs there"
+    raise DataError(f"{given}: no such folder, and {RUNS}/ {there}")
+
+
 # %% notebooks/j_translation.ipynb#shipped-model
 SHIPPED = "transformer-tiny-multi30k-en-de"
 
@@ -780,8 +791,7 @@ def model_folders() -> list[Path]:
 def find_run(given: Path | None) -> Path:
     """The folder of a run, by its path or its name; without one, the book's model."""
     if given is not None:
-        named = RUNS / given
-        return named if named.is_dir() and not given.is_dir() else given
+        return named_run(given)
     places = [folder / SHIPPED for folder in model_folders()]
     if found := [place for place in places if (place / WEIGHTS).is_file()]:
         return found[0]
@@ -837,6 +847,18 @@ class Translate:
     search: Search = field(default_factory=Search)
 
 
+# %% notebooks/j_translation.ipynb#sentences
+def sentences(options: Translate) -> list[str]:
+    """The lines to translate: from the command line, a file, a pipe or the keyboard."""
+    if options.text:
+        return list(options.text)
+    if options.input:
+        return [line.rstrip("\r\n") for line in read_lines(options.input)]
+    if sys.stdin.isatty():
+        print("one sentence a line, Ctrl-D at the end", file=sys.stderr)
+    return sys.stdin.read().splitlines()
+
+
 # %% notebooks/j_translation.ipynb#translate
 def translate(options: Translate) -> int:
     """Run `annotated translate`."""
@@ -848,14 +870,8 @@ def translate(options: Translate) -> int:
             f"{options.text[0]}"
         )
     translator = Translator.load(find_run(options.run), options.search.device)
-    if options.text:
-        lines = list(options.text)
-    elif options.input:
-        lines = [line.rstrip("\r\n") for line in read_lines(options.input)]
-    else:
-        lines = sys.stdin.read().splitlines()
     found = translator.search(
-        lines, n_best=options.n_best, **options.search.options()
+        sentences(options), n_best=options.n_best, **options.search.options()
     )
     texts = []
     for answers in found:

@@ -1,5 +1,6 @@
 """The house itself: its Makefile, its pins, its workflows, and what it must not say."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -221,6 +222,7 @@ def test_steps_count_tests_and_shares(capfd: pytest.CaptureFixture[str]) -> None
     assert "step 1 of 2: one: took 0 s" in shown
     assert "step 2 of 2: two: FAILED, took 0 s" in shown
     assert "failed or not run: two" in shown
+    assert re.search(r"0 s +in all\n", shown) and "WARNING" not in shown
     assert shown.splitlines()[-1].startswith("1 failed, 5 passed, 1 skipped in ")
 
 
@@ -231,6 +233,28 @@ def test_steps_stop_at_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
     shown = capfd.readouterr().out
     assert "\nnever" not in shown
     assert "FAILED (3)" in shown and "not run" in shown
+
+
+def test_steps_warn_of_too_long_a_time_and_do_not_fail(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The total stands beside what it may be; a slow machine fails nothing."""
+    steps = load("scripts/steps.py")
+    slow = steps.Step("slow", "true", status=0, seconds=1000.0)
+    quick = steps.Step("quick", "true", status=0, seconds=600.0)
+    steps.report([slow, quick], minutes=25)
+    shown = capfd.readouterr().out
+    assert re.search(r"16 min 40 s   62%  ok +slow\n", shown)
+    assert re.search(r"26 min 40 s  of 25 min +in all\nWARNING: over 25 min", shown)
+    assert steps.main(["--minutes", "25", "quick::true"]) == 0
+    assert "WARNING" not in capfd.readouterr().out
+
+
+def test_an_old_python_gets_as_far_as_being_told() -> None:
+    """What `make` runs before it looks at Python's version has no younger syntax."""
+    text = (ROOT / "scripts" / "steps.py").read_text(encoding="utf-8")
+    ast.parse(text, feature_version=(3, 7))
+    assert "\nfrom __future__ import annotations\n" in text
 
 
 def test_live_site_adds_the_script_to_pages_alone(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gzip
+import io
 import json
 import os
 import signal
@@ -37,12 +38,14 @@ from annotated.translation import (
     SHIPPED,
     Parts,
     Train,
+    Translate,
     Translator,
     bleu_scores,
     build_model,
     chosen_model,
     describe,
     find_run,
+    sentences,
     validation_score,
     with_parts,
 )
@@ -210,8 +213,8 @@ def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None
         ("train seq2seq --bpe-dropout 1.1", "a share, 0 to 1"),
         ("train seq2seq --name My_Run", "small letters"),
         ("train seq2seq --threads 0 --quiet", "--threads 0"),
-        ("translate hello --run no-such-run", "config.json"),
-        ("evaluate no-such-run", "config.json"),
+        ("translate hello --run no-such-run", "no-such-run: no such folder, and runs/"),
+        ("evaluate no-such-run", "`annotated train` puts runs there"),
     ],
 )
 def test_bad_options(
@@ -434,6 +437,33 @@ def test_a_run_by_its_name(
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(run)
     assert main(["translate", "a dog runs", "--run", "mine", "--quiet"]) == 0
+
+
+def test_who_types_sentences_is_told_how_to_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a keyboard the command says what it waits for; in a pipe it says nothing."""
+    typed = io.StringIO("A dog.\nA cat.\n")
+    monkeypatch.setattr("sys.stdin", typed)
+    assert sentences(Translate()) == ["A dog.", "A cat."]
+    assert capsys.readouterr().err == ""
+    typed.seek(0)
+    monkeypatch.setattr(typed, "isatty", lambda: True, raising=False)
+    assert sentences(Translate()) == ["A dog.", "A cat."]
+    assert "Ctrl-D" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_there_brings_the_names_of_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped name is answered with the right ones."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("second", "first"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").touch()
+    with pytest.raises(DataError, match=r"frist: .* runs/ has first, second"):
+        find_run(Path("frist"))
+    assert find_run(Path("first")) == Path("runs/first")
 
 
 @pytest.mark.skipif(

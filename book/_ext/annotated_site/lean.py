@@ -13,6 +13,7 @@ import hashlib
 import html
 import io
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ from sphinx.application import Sphinx
 
 from . import charts
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table
 SHEET = "_static/styles/annotated.css"
 LINKS = re.compile(r'<link\b[^>]*\brel="stylesheet"[^>]*>\s*')
 ADDRESS = re.compile(r'\bhref="([^"?]+)')
