@@ -121,7 +121,7 @@ def test_the_words_come_as_soon_as_they_are_known() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_rounded_copy(shape: str) -> None:
-    """All products have eight bits, the model keeps its own, words are shared."""
+    """All products have eight bits, all else sixteen, and the model keeps its own."""
     model = lively(SHAPES[shape]).float()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     guesser = rounded(model)
@@ -132,10 +132,13 @@ def test_a_rounded_copy(shape: str) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     table = (model.embedding or model.output).weight
-    assert guesser.embedding.weight.data_ptr() == table.data_ptr()  # type: ignore[union-attr]
+    assert torch.equal(guesser.embedding.weight, table.bfloat16())  # type: ignore[union-attr]
     ids = torch.arange(3, 15)[None]
     with torch.no_grad():
-        one, other = (m.output(m.read(ids)[0]).softmax(-1) for m in (model, guesser))
+        both = [m.read(ids) for m in (model, guesser)]
+        logits = [m.output(x) for m, (x, _) in zip((model, guesser), both, strict=True)]
+    assert all(t.dtype == torch.bfloat16 for t in (logits[1], *both[1][1].values()))
+    one, other = (each.float().softmax(-1) for each in logits)
     assert (one - other).abs().sum(-1).mean() / 2 < 0.2
 
 
@@ -151,8 +154,8 @@ def test_a_layer_of_eight_bits() -> None:
     short, x = Rounded(layer), torch.randn(2, 3, 40)
     steps = layer.weight.detach().abs().amax(1, keepdim=True) / 127
     wanted = x @ (short.weight[:, :40] * steps).T + layer.bias
-    found = short(x)
-    assert found.dtype == x.dtype and found.shape == (2, 3, 12)
-    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
-    assert (found[..., 3] == layer.bias[3]).all()
+    found = short(x.bfloat16())
+    assert found.dtype == torch.bfloat16 and found.shape == (2, 3, 12)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+    assert (found[..., 3] == layer.bias[3].bfloat16()).all()
     assert short.weight.abs().amax(1).tolist() == [127] * 3 + [0] + [127] * 8
