@@ -402,11 +402,11 @@ Write = Callable[[Ids], Ids]
 
 def our_writer(model: LanguageModel, new: int, ahead: int = 0) -> Write:
     """As `annotated generate` writes at temperature 0, from ids to ids."""
-    how, dart = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.float64)
+    how, race = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.int64)
     guesser = rounded(model) if ahead else None
 
     def choose(logits: torch.Tensor, n: int) -> torch.Tensor:
-        return next_words(logits, how, dart)
+        return next_words(logits, how, race)
 
     def words(prompt: Ids) -> Iterator[Any]:
         if guesser:

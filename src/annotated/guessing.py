@@ -94,7 +94,7 @@ def guessed(
 
     `choose` takes logits ``(1, vocab)`` and the number of the word, 0 for the first;
     asked again it gives the same word. Words do not depend on the guesser, only how
-    often the model reads does (Leviathan et al. 2023, algorithm 1, with shared darts).
+    often the model reads does (Leviathan et al. 2023, algorithm 1, with shared races).
     """
     text, read, ran = list(prompt), Past(), Past()
     begin, end = len(prompt), len(prompt) + longest
