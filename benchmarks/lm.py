@@ -20,10 +20,18 @@ Writing. Both continue prompts, one at a time, with the likeliest word and with 
 equal. Weights are drawn larger than a training would begin with, or else each word
 would be followed by itself.
 
+How much guesses are worth depends on what a model has learned. With `--run` a trained
+model writes, behind places of its own test text, and on a CPU two more take part:
+`ours_ahead`, whose rounded copy guesses `--ahead` words, and `hf_lookup`, which guesses
+what stood behind the same words earlier in the text (`prompt_lookup_num_tokens`).
+`generate_b1_ratio_hf` is without guesses on both sides, `_ahead` is ours with them
+beside `hf` without, and `_ahead_lookup` has them on both.
+
 All take turns, the first of which is for warming up, and the order goes round. Reported
 are medians. A ratio is our speed divided by the peer's.
 
     python benchmarks/lm.py
+    python benchmarks/lm.py --run runs/lm-15m-shakespeare
     python benchmarks/lm.py --device cuda
     python benchmarks/lm.py --preset lm-tiny --vocabulary 300 --turns 1    # a trial
 
@@ -41,7 +49,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,14 +62,17 @@ from torch import nn
 
 from annotated.data import DataError
 from annotated.decoding import greedy
+from annotated.guessing import guessed, rounded
 from annotated.language import (
     LANGUAGE,
     PRESETS,
     Sampling,
     continuations,
     flops_per_token,
+    load_language_model,
     next_words,
     peak_flops,
+    read_setup,
     utilisation,
 )
 from annotated.llama import SPECIAL_IDS, llama_config, llama_weights
@@ -69,7 +80,7 @@ from annotated.modern import Config, LanguageModel
 from annotated.parallel import Batch
 from annotated.records import markdown_table, read_record, write_record
 from annotated.subwords import END, PAD, START
-from annotated.tokens import Packed
+from annotated.tokens import Packed, open_tokens
 from annotated.training import (
     Copies,
     Process,
@@ -122,6 +133,8 @@ DIFFERENCES = {
     "ours": "logits in chunks, rounded to bf16 there; reads loss and norm each update",
     "hf": "all logits of a batch at once, in float32 for the loss",
     "hf_kept": "as hf, in the process whose freed memory is kept for ours",
+    "ours_ahead": "a copy in eight bits guesses, the model checks",
+    "hf_lookup": "guesses are what followed the same words before",
     "ours_greedy": "one step more than words, to score the end",
 }
 
@@ -158,6 +171,10 @@ class Settings:
     """Tokens of each prompt."""
     new_tokens: int = 128
     """Tokens to write behind each, at most."""
+    run: Path | None = None
+    """Folder of a trained model that is to write, of any size; else a random one."""
+    ahead: int = 8
+    """Words that are guessed, by ours and theirs, where a trained model writes."""
     threads: int = torch.get_num_threads()
     """CPU threads of each."""
     compiled: bool = True
@@ -383,16 +400,22 @@ Ids = list[int]
 Write = Callable[[Ids], Ids]
 
 
-def our_writer(model: LanguageModel, new: int) -> Write:
+def our_writer(model: LanguageModel, new: int, ahead: int = 0) -> Write:
     """As `annotated generate` writes at temperature 0, from ids to ids."""
-    how, dart = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.float64)
+    how, race = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.int64)
+    guesser = rounded(model) if ahead else None
 
     def choose(logits: torch.Tensor, n: int) -> torch.Tensor:
-        return next_words(logits, how, dart)
+        return next_words(logits, how, race)
+
+    def words(prompt: Ids) -> Iterator[Any]:
+        if guesser:
+            return guessed(model, guesser, prompt, choose, new, ahead)
+        return continuations(model, [prompt], choose, new)
 
     def write(prompt: Ids) -> Ids:
         found: Ids = []
-        for word in continuations(model, [prompt], choose, new):
+        for word in words(prompt):
             found.append(int(word))
             if found[-1] == END:
                 break
@@ -414,19 +437,20 @@ def our_greedy(model: LanguageModel, new: int) -> Write:
     return write
 
 
-def their_writer(llama: Any, new: int) -> Write:
+def their_writer(llama: Any, new: int, ahead: int = 0) -> Write:
     """Hugging Face's `generate`; what ours never says, it must not say either."""
-    llama.generation_config = transformers.GenerationConfig(
+    how = transformers.GenerationConfig(
         **SPECIAL_IDS,
         suppress_tokens=[PAD, START],
         do_sample=False,
         use_cache=True,
         max_new_tokens=new,
+        prompt_lookup_num_tokens=ahead or None,
     )
 
     def write(prompt: Ids) -> Ids:
         ids = torch.tensor([prompt], device=llama.device)
-        found = llama.generate(ids, attention_mask=torch.ones_like(ids))
+        found = llama.generate(ids, how, attention_mask=torch.ones_like(ids))
         return list(found[0, len(prompt) :].tolist())
 
     return write
@@ -459,25 +483,43 @@ def check_texts(texts: dict[str, list[Ids]]) -> None:
                 )
 
 
-def writing_model(settings: Settings) -> LanguageModel:
+def trained(settings: Settings, folder: Path) -> tuple[LanguageModel, Any, str]:
+    """A run's model, prompts from its test text, and how the run was made."""
+    writer = load_language_model(folder, settings.device)
+    place = folder / read_setup(folder).get("tokens", "tokens")
+    ids = np.asarray(open_tokens(place, "test", writer.vocabulary).ids, dtype=np.int64)
+    size, each = settings.prompts, settings.prompt_tokens
+    first = np.linspace(0, len(ids) - each, size, dtype=np.int64)
+    record = folder / f"{folder.resolve().name}.json"
+    made = read_record(record)["command"] if record.is_file() else "not recorded"
+    return writer.model, ids[first[:, None] + np.arange(each)], made
+
+
+def random_model(settings: Settings) -> tuple[LanguageModel, Any, str]:
     """Ours with matrices five times as large, so that a text has many words."""
     model = our_model(settings).to(settings.device).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5.0 if parameter.dim() > 1 else 1.0)
-    return model
+    size = settings.prompts, settings.prompt_tokens
+    words = random_words(settings, size[0] * size[1])
+    return model, words.reshape(size), "none"
 
 
 def measure_writing(settings: Settings) -> tuple[dict[str, float], dict[str, Any]]:
-    """Continue the prompts with all three."""
+    """Continue the prompts with all of them."""
     transformers.utils.logging.set_verbosity_error()
-    model, new, size = writing_model(settings), settings.new_tokens, settings.prompts
-    prompts = random_words(settings, size * settings.prompt_tokens).reshape(size, -1)
+    folder, new, ahead = settings.run, settings.new_tokens, settings.ahead
+    found = trained(settings, folder) if folder else random_model(settings)
+    (model, prompts, made), llama = found, as_llama(found[0]).eval()
     writers = {
         "ours": our_writer(model, new),
         "ours_greedy": our_greedy(model, new),
-        "hf": their_writer(as_llama(model).eval(), new),
+        "hf": their_writer(llama, new),
     }
+    if folder and settings.device == "cpu":
+        writers["ours_ahead"] = our_writer(model, new, ahead)
+        writers["hf_lookup"] = their_writer(llama, new, ahead)
     work = {
         name: told(write_all, write, prompts.tolist(), settings.device)
         for name, write in writers.items()
@@ -487,7 +529,7 @@ def measure_writing(settings: Settings) -> tuple[dict[str, float], dict[str, Any
     check_texts(texts)
     metrics = writing_measures(turns)
     kinds = [len(set(text)) for text in texts["ours"]]
-    return metrics, {"different_words_of_each_text": kinds}
+    return metrics, {"different_words_of_each_text": kinds, "training_of_run": made}
 
 
 def writing_measures(turns: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
@@ -498,9 +540,13 @@ def writing_measures(turns: dict[str, list[dict[str, Any]]]) -> dict[str, float]
         for name, done in turns.items():
             rates = [turn["tokens"] / turn[f"{cpu}seconds"] for turn in done]
             metrics |= spread(kind, name, rates)
-        for of in ("", "_greedy"):
-            ratio = metrics[f"{kind}_ours{of}"] / metrics[f"{kind}_hf"]
-            ratios[f"generate_b1_{cpu}ratio_hf{of}"] = ratio
+        for of in ("", "_greedy", "_ahead"):
+            if f"ours{of}" in turns:
+                ratio = metrics[f"{kind}_ours{of}"] / metrics[f"{kind}_hf"]
+                ratios[f"generate_b1_{cpu}ratio_hf{of}"] = ratio
+        if "hf_lookup" in turns:
+            ratio = metrics[f"{kind}_ours_ahead"] / metrics[f"{kind}_hf_lookup"]
+            ratios[f"generate_b1_{cpu}ratio_hf_ahead_lookup"] = ratio
     return ratios | metrics
 
 
@@ -602,7 +648,10 @@ def tables(record: dict[str, Any], settings: Settings) -> str:
         rows = [f"{who}_{p}" for p in settings.precisions for who in names]
         found.append(markdown_table([record], TRAINED, rows))
     if "writing" in settings.parts:
-        found.append(markdown_table([record], WRITTEN, ["ours", "ours_greedy", "hf"]))
+        kind = "generate_b1_tokens_per_second_"
+        who = ("ours", "ours_ahead", "ours_greedy", "hf", "hf_lookup")
+        names = [name for name in who if f"{kind}{name}" in record["metrics"]]
+        found.append(markdown_table([record], WRITTEN, names))
     return "\n\n".join(found)
 
 
@@ -611,7 +660,7 @@ def report(settings: Settings) -> None:
     settings = settings.whole
     metrics, about = measure(settings)
     chosen = dataclasses.asdict(settings)
-    for key in ("name", "scratch"):
+    for key in ("name", "scratch", "run"):
         del chosen[key]
     chosen |= {
         "model": dataclasses.asdict(settings.config),

@@ -489,6 +489,8 @@ def titles(record: Record) -> dict[str, str]:
         "marian": face,
         "hf": face,
         "hf_kept": f"{face}, memory kept",
+        "ours_ahead": "this book, guessing ahead",
+        "hf_lookup": f"{face}, guessing by look-up",
         "joeynmt": f"JoeyNMT {joeynmt}",
         "ctranslate2": f"CTranslate2 {version.get('ctranslate2')}",
         "gensim": f"gensim {version.get('gensim')}",

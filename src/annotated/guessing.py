@@ -21,7 +21,10 @@ __all__ = [
 
 # %% notebooks/p_guessing.ipynb#rounded
 class Rounded(nn.Module):
-    """A linear layer whose weights have eight bits, each row its step (equation 3)."""
+    """A linear layer whose weights have eight bits, each row its step (equation 3).
+
+    It takes and gives bfloat16.
+    """
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -29,27 +32,28 @@ class Rounded(nn.Module):
         step = weight.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
         self.spare = -weight.shape[1] % 32
         whole = F.pad((weight / step).round(), (0, self.spare))
-        self.weight, self.bias = whole.to(torch.int8), layer.bias
-        self.step = step[:, 0].bfloat16()
+        self.weight, self.step = whole.to(torch.int8), step[:, 0].bfloat16()
+        self.bias = None if layer.bias is None else layer.bias.detach().bfloat16()
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch rows"]:
-        rows = x.flatten(0, -2).bfloat16()
-        rows = F.pad(rows, (0, self.spare)) if self.spare else rows
+        x = F.pad(x, (0, self.spare)) if self.spare else x
+        rows = x.flatten(0, -2)
         y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.step)
-        y = y.view(*x.shape[:-1], -1).to(x.dtype)
+        y = y.view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
 
 
 # %% notebooks/p_guessing.ipynb#rounded-copy
 def rounded(model: LanguageModel) -> LanguageModel:
-    """A copy of a model, all of whose products have weights of eight bits."""
+    """A copy of a model in bfloat16, whose products have weights of eight bits."""
     guesser: Any = copy.deepcopy(model).eval()
     for module in list(guesser.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, nn.Linear):
                 setattr(module, name, Rounded(layer))
-    guesser.embedding = model.embedding or model.output
-    return guesser
+    words = (model.embedding or model.output).weight.detach()
+    guesser.embedding = nn.Embedding.from_pretrained(words)
+    return guesser.bfloat16()
 
 
 # %% notebooks/p_guessing.ipynb#read-on
@@ -90,7 +94,7 @@ def guessed(
 
     `choose` takes logits ``(1, vocab)`` and the number of the word, 0 for the first;
     asked again it gives the same word. Words do not depend on the guesser, only how
-    often the model reads does (Leviathan et al. 2023, algorithm 1, with shared darts).
+    often the model reads does (Leviathan et al. 2023, algorithm 1, with shared races).
     """
     text, read, ran = list(prompt), Past(), Past()
     begin, end = len(prompt), len(prompt) + longest
@@ -98,7 +102,7 @@ def guessed(
         draft = list(text)
         while len(draft) < min(len(text) + ahead, end - 1):
             logits, ran = read_on(guesser, draft[known(ran) :], ran, 1)
-            draft.append(int(choose(logits, len(draft) - begin)))
+            draft.append(int(choose(logits.float(), len(draft) - begin)))
         new = len(draft) - len(text) + 1
         logits, read = read_on(model, draft[known(read) :], read, new)
         for n in range(new):

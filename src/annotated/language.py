@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from annotated.data import DataError, replacing
@@ -403,37 +403,38 @@ def chances(
 
 
 # %% notebooks/l_language.ipynb#draw
-class Darts:
-    """Where the darts of some rows fall, from 0 to 1; the n-th stays where it fell."""
+class Races:
+    """The numbers of some rows' races; the n-th stays what it is."""
 
     def __init__(self, seed: int, rows: int) -> None:
         self.hands = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
-        self.thrown: list[Float64[Tensor, "batch"]] = []
+        self.numbers: list[Int64[Tensor, "batch"]] = []
 
-    def __getitem__(self, n: int) -> Float64[Tensor, "batch"]:
-        while len(self.thrown) <= n:
-            fall = [torch.rand(1, generator=g, dtype=torch.float64) for g in self.hands]
-            self.thrown.append(torch.cat(fall))
-        return self.thrown[n]
+    def __getitem__(self, n: int) -> Int64[Tensor, "batch"]:
+        while len(self.numbers) <= n:
+            new = [torch.randint(2**62, (1,), generator=hand) for hand in self.hands]
+            self.numbers.append(torch.cat(new))
+        return self.numbers[n]
 
 
 def draw(
-    chance: Float[Tensor, "batch vocab"], dart: Float64[Tensor, "batch"]
+    chance: Float[Tensor, "batch vocab"], race: Int64[Tensor, "batch"]
 ) -> Int64[Tensor, "batch"]:
-    """The word of each row that its dart hits."""
-    line = chance.double().cumsum(-1)
-    place = dart.to(line.device)[:, None] * line[:, -1:]
-    return torch.searchsorted(line, place, right=True)[:, 0]
+    """The word of each row that wins its race."""
+    hand, times = torch.Generator(), torch.empty(chance.shape, dtype=torch.float64)
+    for row, number in zip(times, race.tolist(), strict=True):
+        row.exponential_(generator=hand.manual_seed(number))
+    return (chance / times.to(chance.device)).argmax(-1)
 
 
 def next_words(
-    logits: Float[Tensor, "batch vocab"], how: Sampling, dart: Float64[Tensor, "batch"]
+    logits: Float[Tensor, "batch vocab"], how: Sampling, race: Int64[Tensor, "batch"]
 ) -> Int64[Tensor, "batch"]:
     """The words to write after these logits; never PAD or START."""
     logits[:, PAD] = logits[:, START] = -math.inf
-    if not how.temperature:  # where the dart would hit, without a line to throw at
+    if not how.temperature:  # who would win, without a race
         return logits.argmax(-1)
-    return draw(chances(logits.float(), how), dart)
+    return draw(chances(logits.float(), how), race)
 
 
 # %% notebooks/l_language.ipynb#continuations
@@ -522,10 +523,10 @@ class Writer:
         begin, encode = [START] * self.begin, self.vocabulary.encode
         ids = [[*begin, *encode(prompt)] or [END] for prompt in prompts]
         texts = [Unfolding(self.vocabulary, row) for row in ids]
-        darts = Darts(how.seed, len(ids))
+        races = Races(how.seed, len(ids))
 
         def choose(logits: Tensor, n: int) -> Tensor:
-            return next_words(logits, how, darts[n])
+            return next_words(logits, how, races[n])
 
         for words in self.words(ids, choose, how.longest):
             yield [t.add(word) for t, word in zip(texts, words, strict=True)]

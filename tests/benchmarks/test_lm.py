@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from annotated.data import DataError
+from annotated.cli import main
+from annotated.data import DataError, little_world
 from annotated.language import PRESETS, flops_per_token
 from annotated.records import read_record
 
@@ -76,6 +77,30 @@ def test_side_by_side(
     assert losses[0] == pytest.approx(losses[1])  # the same work, elsewhere
     assert not multiprocessing.active_children()
     assert "train_ratio_hf_llama: " in capsys.readouterr().out
+
+
+def test_a_trained_model_writes(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Behind its own test text, with guesses and without; all texts are the same."""
+    story, run = tmp_path / "story.txt", tmp_path / "first"
+    story.write_text("\n".join(little_world(400)), encoding="utf-8")
+    train = f"train lm --data {story} --out {run} --name first --preset lm-tiny"
+    train += " --vocabulary 300 --length 16 --tokens 128 --updates 8 --quiet"
+    assert main(train.split()) == 0
+    words = "--prompts 2 --prompt-tokens 5 --new-tokens 9 --ahead 3 --parts writing"
+    assert command(f"{TINY} {words} --run {run}") == 0
+    record = read_record(tmp_path / "lm-benchmark.json")
+    metrics, kind = record["metrics"], "generate_b1_tokens_per_second_"
+    for ratio, ours, theirs in (
+        ("hf", "ours", "hf"),
+        ("hf_ahead", "ours_ahead", "hf"),
+        ("hf_ahead_lookup", "ours_ahead", "hf_lookup"),
+    ):
+        wanted = metrics[kind + ours] / metrics[kind + theirs]
+        assert metrics[f"generate_b1_ratio_{ratio}"] == pytest.approx(wanted)
+    assert record["config"]["training_of_run"].startswith("annotated train lm")
+    assert "generate_b1_ratio_hf_ahead: " in capsys.readouterr().out
 
 
 def test_a_peer_that_dies_is_noticed(lm: ModuleType) -> None:

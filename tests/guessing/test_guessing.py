@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from annotated.guessing import Rounded, guessed, rounded
-from annotated.language import Sampling, continuations, next_words
+from annotated.language import Sampling, continuations, draw, next_words
 from annotated.modern import Config, LanguageModel
 
 VOCAB = 23
@@ -35,15 +35,15 @@ def lively(config: Config, seed: int = 0) -> LanguageModel:
 
 
 class Choose:
-    """The likeliest word, or one drawn with darts that are known beforehand."""
+    """The likeliest word, or one drawn in races that are known beforehand."""
 
     def __init__(self, temperature: float) -> None:
         self.how = Sampling(temperature)
         hand = torch.Generator().manual_seed(1)
-        self.darts = torch.rand(99, 1, generator=hand, dtype=torch.float64)
+        self.races = torch.randint(2**62, (99, 1), generator=hand)
 
     def __call__(self, logits: Tensor, n: int) -> Tensor:
-        return next_words(logits, self.how, self.darts[n])
+        return next_words(logits, self.how, self.races[n])
 
 
 def plainly(
@@ -84,7 +84,7 @@ def test_the_text_does_not_depend_on_the_guesser(
     temperature: float,
     who: str,
 ) -> None:
-    """Nor on how far it runs ahead; drawn with the same darts or not drawn at all."""
+    """Nor on how far it runs ahead; drawn in the same races or not drawn at all."""
     model = lively(SHAPES[shape])
     guesser = {
         "rounded": lambda: rounded(model),
@@ -121,7 +121,7 @@ def test_the_words_come_as_soon_as_they_are_known() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_rounded_copy(shape: str) -> None:
-    """All products have eight bits, the model keeps its own, words are shared."""
+    """All products have eight bits, all else sixteen, and the model keeps its own."""
     model = lively(SHAPES[shape]).float()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     guesser = rounded(model)
@@ -132,10 +132,13 @@ def test_a_rounded_copy(shape: str) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     table = (model.embedding or model.output).weight
-    assert guesser.embedding.weight.data_ptr() == table.data_ptr()  # type: ignore[union-attr]
+    assert torch.equal(guesser.embedding.weight, table.bfloat16())  # type: ignore[union-attr]
     ids = torch.arange(3, 15)[None]
     with torch.no_grad():
-        one, other = (m.output(m.read(ids)[0]).softmax(-1) for m in (model, guesser))
+        both = [m.read(ids) for m in (model, guesser)]
+        logits = [m.output(x) for m, (x, _) in zip((model, guesser), both, strict=True)]
+    assert all(t.dtype == torch.bfloat16 for t in (logits[1], *both[1][1].values()))
+    one, other = (each.float().softmax(-1) for each in logits)
     assert (one - other).abs().sum(-1).mean() / 2 < 0.2
 
 
@@ -151,8 +154,23 @@ def test_a_layer_of_eight_bits() -> None:
     short, x = Rounded(layer), torch.randn(2, 3, 40)
     steps = layer.weight.detach().abs().amax(1, keepdim=True) / 127
     wanted = x @ (short.weight[:, :40] * steps).T + layer.bias
-    found = short(x)
-    assert found.dtype == x.dtype and found.shape == (2, 3, 12)
-    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
-    assert (found[..., 3] == layer.bias[3]).all()
+    found = short(x.bfloat16())
+    assert found.dtype == torch.bfloat16 and found.shape == (2, 3, 12)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+    assert (found[..., 3] == layer.bias[3].bfloat16()).all()
     assert short.weight.abs().amax(1).tolist() == [127] * 3 + [0] + [127] * 8
+
+
+def test_who_is_nearly_as_likely_nearly_always_wins() -> None:
+    """Among many words, too; where they are equally likely, always (equation 4)."""
+    torch.manual_seed(0)
+    chance = (2 * torch.randn(1, 3000)).softmax(-1)
+    other = chance * (1 + 0.02 * torch.randn(1, 3000))
+    other /= other.sum()
+    delta = float((chance - other).abs().sum() / 2)
+    races = torch.arange(400)[:, None]
+    won = [[int(draw(p, race)) for race in races] for p in (chance, other, chance)]
+    same = sum(a == b for a, b in zip(won[0], won[1], strict=True)) / len(races)
+    assert won[0] == won[2] and len(set(won[0])) > 100
+    assert same > (1 - delta) / (1 + delta) - 0.02
+    assert same > 0.95

@@ -22,7 +22,7 @@ from annotated.cli import main
 from annotated.data import DataError
 from annotated.language import (
     PEAKS,
-    Darts,
+    Races,
     Sampling,
     Writer,
     bits_per_byte,
@@ -265,15 +265,15 @@ def test_min_p() -> None:
 # A run
 
 
-def test_the_likeliest_word_needs_no_dart() -> None:
-    """At temperature 0 what a dart would hit; never PAD or START."""
-    logits, dart = torch.randn(4, 9), Darts(0, 4)[0]
+def test_the_likeliest_word_needs_no_race() -> None:
+    """At temperature 0 who would win it; never PAD or START."""
+    logits, race = torch.randn(4, 9), Races(0, 4)[0]
     logits[0, PAD] = logits[1, START] = 10.0
     how, hidden = Sampling(0.0), logits.clone()
     hidden[:, [PAD, START]] = -torch.inf
-    thrown = draw(chances(hidden, how), dart)
-    found = next_words(logits, how, dart)
-    assert torch.equal(found, thrown) and not {PAD, START} & set(found.tolist())
+    winner = draw(chances(hidden, how), race)
+    found = next_words(logits, how, race)
+    assert torch.equal(found, winner) and not {PAD, START} & set(found.tolist())
 
 
 def test_guesses_do_not_change_a_text(
