@@ -98,9 +98,9 @@ ENTRIES = {
         tokens=512,
     ),
     "transformer": Entry(
-        transformer.Config(2, 128, 256, 4, 0.0, norm="pre"),
+        transformer.Config(3, 96, 192, 4, 0.0, norm="pre"),
         lambda config, _, vocab: transformer.Transformer(config, vocab),
-        Recipe(4500, 2e-3, "linear", warmup=200, smoothing=0.0, ema=0.99),
+        Recipe(5000, 2e-3, "linear", warmup=200, smoothing=0.0, ema=0.99),
         pairs=50_000,
         tokens=512,
         joint=True,
