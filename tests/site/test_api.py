@@ -21,7 +21,6 @@ import anchors as addresses  # noqa: E402
 from annotated_site import package  # noqa: E402
 
 INDEX = "book/api/index"
-UNMENTIONED = Path(__file__).with_name("unmentioned.txt")
 MODULES = sorted(
     path.stem
     for path in (ROOT / "src" / "annotated").glob("*.py")
@@ -287,21 +286,12 @@ def spans(notebook: Path) -> list[str]:
 
 @every_module
 def test_each_public_name_is_mentioned_in_the_prose(module: str) -> None:
-    """The text of the notebook that defines a name says it, in backticks.
-
-    Names that no text mentions yet are listed; a name that has found its sentence, or
-    is gone, has to leave the list, so that it only shrinks.
-    """
+    """The text of the notebook that defines a name says it, in backticks."""
     page = package.read(ROOT)[f"annotated.{module}"]
     code = "\n".join(spans(ROOT / page.notebook))
-    silent = {
-        each.full_name: each.cell
+    silent = [
+        f"{each.full_name} ({each.cell})"
         for each in page.entries
         if not re.search(rf"(?<![\w.])({module}\.)?{each.name}(?!\w)", code)
-    }
-    known = UNMENTIONED.read_text(encoding="utf-8").split()
-    known = {name for name in known if name.startswith(f"annotated.{module}.")}
-    new = sorted(f"{name} ({silent[name]})" for name in silent.keys() - known)
-    assert not new, f"no text of {page.notebook} mentions {', '.join(new)}"
-    done = sorted(known - silent.keys())
-    assert not done, f"mentioned now; strike from {UNMENTIONED.name}: {', '.join(done)}"
+    ]
+    assert not silent, f"no text of {page.notebook} mentions {', '.join(silent)}"
