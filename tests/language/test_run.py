@@ -489,7 +489,7 @@ def test_weights_of_another_size(run: Path, tmp_path: Path) -> None:
         ("train lm --data STORY --tokenizer no.json", "no.json"),
         ("train lm --data STORY --vocabulary 9", "259 or more"),
         ("tokenize nothing.txt --out there", "nothing.txt"),
-        ("generate --run nowhere", "config.json"),
+        ("generate --run nowhere", "no such folder"),
         ("generate --run RUN --top-p 2", "--top-p: got 2"),
         ("generate --run RUN --min-p 0", "--min-p 0"),
         ("generate --run RUN --temperature -1", "--temperature: got -1"),
