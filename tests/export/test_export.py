@@ -364,7 +364,7 @@ def test_mistakes_are_one_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     write_tensors(Path("runs/dot/best.safetensors"), model.state_dict(), {})
     for line, says in {
         "export runs/dot --out new": "a Luong model",
-        "export runs/none --out new": "config.json",
+        "export runs/none --out new": "no such folder",
         "export runs/sixty --out runs": "is there already",
         "export runs/sixty --out new --beam 0": "--beam 0",
     }.items():

@@ -778,7 +778,7 @@ def test_mistakes_at_the_command(run: Path, capsys: pytest.CaptureFixture[str]) 
     to_llama(build(300), Subwords.learn(LINES, 300, progress=False), "good")
     (Path("good") / "model.safetensors").write_bytes(b"no")
     for line, says in {
-        "export none --to llama --out new": "config.json",
+        "export none --to llama --out new": "no such folder",
         "export small --to llama --out runs": "is there already",
         "export small --to marian --out new": "source.json",
         "import none --out new": "config.json: cannot read it",
