@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from annotated.data import DataError, replacing
-from annotated.records import filled, read_record
+from annotated.records import cased_score, filled, read_record
 from annotated.transformer import PRESETS as TRANSFORMERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -314,11 +314,10 @@ def translators(board: Board, options: str) -> str:
 def translator(board: Board, record: Record) -> Record:
     """A translator's record with what its row shows."""
     name, details = model_words(record["config"])
-    small = record["config"].get("lowercase")  # no capitals are written then
     return board.row(
         record,
         model=", ".join([f"[{name}]({chapter(record['config']['model'])})", *details]),
-        cased=NONE if small else filled("{metrics[bleu_cased]:.1f}", record),
+        cased=cased_score(record),
     )
 
 

@@ -21,8 +21,9 @@ import torch
 from annotated.data import DataError, replacing
 
 __all__ = [
-    "FIELDS", "RUN_COLUMNS", "SCHEMA", "filled", "markdown_table", "read_record",
-    "record_files", "repository", "runs_table", "validate", "write_record",
+    "FIELDS", "RUN_COLUMNS", "SCHEMA", "cased_score", "filled", "markdown_table",
+    "read_record", "record_files", "repository", "runs_table", "validate",
+    "write_record",
 ]
 
 
@@ -276,6 +277,12 @@ RUN_COLUMNS = {
 }
 
 
+def cased_score(run: Mapping[str, Any]) -> str:
+    """The cased BLEU of a run; a dash if it writes small letters only."""
+    small = run["config"].get("lowercase")
+    return "–" if small else filled("{metrics[bleu_cased]:.1f}", run)
+
+
 def runs_table(corpus: str) -> str:
     """Markdown: the recorded translators of a corpus, and how each of them was made.
 
@@ -289,8 +296,7 @@ def runs_table(corpus: str) -> str:
     made = []
     for run in runs:
         run["minutes"] = run["metrics"]["train_seconds"] / 60
-        small = run["config"].get("lowercase")  # no capitals are written then
-        run["cased"] = "–" if small else f"{run['metrics']['bleu_cased']:.1f}"
+        run["cased"] = cased_score(run)
         processor = run["hardware"]["gpu"] or run["hardware"]["cpu"]
         note = run["config"].get("note", "")
         made.append(

@@ -718,6 +718,14 @@ def train_translator(options: Train, typed: str) -> int:
     return 0
 
 
+# %% notebooks/j_translation.ipynb#is-lowercase
+def is_lowercase(tokenizer: Tokenizer) -> bool:
+    """Whether subwords give back every text in small letters; words never do."""
+    if not isinstance(tokenizer, Subwords):
+        return False
+    return tokenizer.decode(tokenizer.encode("A")) == "a"
+
+
 # %% notebooks/j_translation.ipynb#measure
 def score_split(
     translator: Translator,
@@ -731,13 +739,6 @@ def score_split(
     seconds = time.perf_counter() - began
     scores, signatures = bleu_scores(found, lines[1], language)
     return scores | {"sentences_per_second": len(found) / seconds}, signatures, found
-
-
-def is_lowercase(tokenizer: Tokenizer) -> bool:
-    """Whether subwords give back every text in small letters; words never do."""
-    if not isinstance(tokenizer, Subwords):
-        return False
-    return tokenizer.decode(tokenizer.encode("A")) == "a"
 
 
 def measure(
