@@ -16,9 +16,9 @@ from annotated.figures import MIME_TYPE
 CHART = ".jp-RenderedVegaLite"
 RUN_SECONDS = 1200  # the longest notebook takes four minutes where nobody else computes
 # What a reader would take for a slip: marks of Markdown, of MyST, of LaTeX and of HTML.
-RAW = re.compile(  # <s> and </s> are words of the book
+RAW = re.compile(
     r"\$\$|\$[^$\n]+\$|\\(?:[a-zA-Z]{2,}|[()\[\]])"
-    r"|\{[\w:-]+\}|:::|```|\[\^\w|\[!\w+\]|\]\(|!\[|</?(?!s>)[a-z][^<>]*>|\*\*\w|^\s*\|.*\|",
+    r"|\{[\w:-]+\}|:::|```|\[\^\w|\[!\w+\]|\]\(|!\[|</?[a-z][^<>]*>|\*\*\w|^\s*\|.*\|",
     re.MULTILINE,
 )
 TEXTS = """() => [...document.querySelectorAll(".jp-RenderedMarkdown")].map(text => {
