@@ -14,7 +14,7 @@ import torch
 import tyro
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 from torch import Tensor
 
 from annotated.data import DataError
@@ -357,8 +357,13 @@ def our_tokenizer(path: Path, saved: dict[str, Any], order: list[int]) -> Subwor
 
 
 # %% notebooks/m_llama.ipynb#llama-tokenizer
-def llama_tokenizer(vocabulary: Tokenizer) -> tokenizers.Tokenizer:
-    """The vocabulary for the library: the first three are <pad>, <s> and </s>."""
+def llama_tokenizer(
+    vocabulary: Tokenizer, begin: bool = False
+) -> tokenizers.Tokenizer:
+    """The vocabulary for the library: the first three are <pad>, <s> and </s>.
+
+    With `begin` it puts <s> before each text.
+    """
     if isinstance(vocabulary, Subwords):
         saved = json.loads(vocabulary.to_json())
         words = saved["model"]["vocab"]
@@ -376,6 +381,11 @@ def llama_tokenizer(vocabulary: Tokenizer) -> tokenizers.Tokenizer:
     if library.get_vocab_size() != len(vocabulary):
         raise DataError(f"the vocabulary has one of {', '.join(SPECIAL)} as a word")
     library.add_special_tokens(list(SPECIAL))
+    if begin:
+        first = SPECIAL[START]
+        library.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A", special_tokens=[(first, START)]
+        )
     return library
 
 
@@ -403,11 +413,12 @@ MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
 # %% notebooks/m_llama.ipynb#to-llama
 def to_llama(
     model: LanguageModel, vocabulary: Tokenizer, folder: str | Path,
-    precision: Precision = "fp32",
+    precision: Precision = "fp32", begin: bool = False,
 ) -> Path:
     """Write a new folder that LlamaForCausalLM.from_pretrained and AutoTokenizer load.
 
-    A model that no Llama can be is a DataError.
+    With `begin` its vocabulary puts a beginning before each text. A model that no
+    Llama can be is a DataError.
 
     `to_llama(model, vocabulary, "first-llama", "bf16")`
     """
@@ -417,7 +428,7 @@ def to_llama(
             f"the vocabulary has {len(vocabulary):,} words and the model "
             f"{len(model.output.weight):,}: give the vocabulary it was trained with"
         )
-    library, dtype = llama_tokenizer(vocabulary), DTYPES[precision]
+    library, dtype = llama_tokenizer(vocabulary, begin), DTYPES[precision]
     name = str(dtype).removeprefix("torch.")
     contents = {
         "config.json": llama_config(model.config, len(vocabulary), name),
@@ -582,7 +593,8 @@ def begins(folder: Path) -> bool:
 def export_llama(options: Export) -> int:
     """Run `annotated export --to llama`."""
     writer = load_language_model(find_language_run(options.run))
-    to_llama(writer.model, writer.vocabulary, options.out, options.precision)
+    parts = writer.model, writer.vocabulary
+    to_llama(*parts, options.out, options.precision, writer.begin)
     show_folder(options.out)
     return 0
 

@@ -755,7 +755,7 @@ def test_a_run_goes_out_and_comes_back(
 def test_a_beginning_before_each_prompt(
     foreign: Foreign, tmp_path: Path, begun: bool
 ) -> None:
-    """Where the vocabulary puts one; then the text is theirs, from the prompt on."""
+    """Where the vocabulary puts one; then the text is theirs, and stays so outside."""
     library = byte_level()
     if not begun:
         saved = json.loads(library.to_str()) | {"post_processor": None}
@@ -771,6 +771,14 @@ def test_a_beginning_before_each_prompt(
     )
     how = Sampling(temperature=0.0, longest=25)
     assert writer.write([LINES[0]], how) == [library.decode(text)]
+    again = tmp_path / "again"
+    out = ["export", str(tmp_path / "run"), "--to", "llama", "--out", str(again)]
+    assert main(out) == 0
+    words = transformers.AutoTokenizer.from_pretrained(again)
+    ids = words(LINES[0])["input_ids"]
+    assert (ids[0] == START) == begun and words.decode(ids[begun:]) == LINES[0]
+    assert main(["import", str(again), "--out", str(tmp_path / "back")]) == 0
+    assert load_language_model(tmp_path / "back").begin == begun
 
 
 def test_mistakes_at_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
