@@ -277,7 +277,7 @@ def walk(
             columns = columns.expand(paths)
             log_p, total = log_p[:, columns], total[:, columns]
         parent = columns.expand(len(live), -1)
-        log_p = log_p.index_fill(2, never, -math.inf)
+        log_p.index_fill_(2, never, -math.inf)
         word = choose(log_p).masked_fill(live.last[:, None], END)
         total = total + log_p.gather(2, word[..., None])[..., 0]
         ended = (word == END) & total.isfinite()
@@ -302,7 +302,7 @@ def greedy(
     """
     with resting(model):
         live = begin(model, source, lengths, max_length, attention)
-        return walk(model, live, lambda log_p: log_p.argmax(-1), paths=1)
+        return walk(model, live, lambda log_p: log_p.max(-1).indices, paths=1)
 
 
 # %% notebooks/c_decoding.ipynb#largest

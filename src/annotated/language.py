@@ -433,7 +433,7 @@ def next_words(
     """The words to write after these logits; never PAD or START."""
     logits[:, PAD] = logits[:, START] = -math.inf
     if not how.temperature:  # who would win, without a race
-        return logits.argmax(-1)
+        return logits.max(-1).indices
     return draw(chances(logits.float(), how), race)
 
 
