@@ -24,18 +24,17 @@ WEBSITE = {"sphinx_book_theme", "sphinx_comments", "sphinx_copybutton", "sphinx_
 
 
 def contents(pages: list[str]) -> Path:
-    """Give the table of contents; of some pages alone, where some are named."""
-    whole = ROOT / "_toc.yml"
-    if not pages:
-        return whole
-    toc = yaml.safe_load(whole.read_text(encoding="utf-8"))
+    """Give the table of contents, down to sections; of the pages named, if any are."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    toc["defaults"] = {"titlesonly": False}  # the website lists sections by itself
     for part in toc["parts"]:
-        part["chapters"] = [c for c in part["chapters"] if c["file"] in pages]
+        kept = [c for c in part["chapters"] if not pages or c["file"] in pages]
+        part["chapters"] = kept
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    some = ROOT / "_build" / "epub-toc.yml"
-    some.parent.mkdir(exist_ok=True)
-    some.write_text(yaml.safe_dump(toc), encoding="utf-8")
-    return some
+    made = ROOT / "_build" / "epub-toc.yml"
+    made.parent.mkdir(exist_ok=True)
+    made.write_text(yaml.safe_dump(toc), encoding="utf-8")
+    return made
 
 
 def settings(toc: Path) -> dict[str, object]:

@@ -395,12 +395,19 @@ CHANGES = {
     "grouped_query": "two groups of keys",
     "no_biases": "no biases",
     "all": "all of these",
+    "chosen": "none: norm first, labels smoothed",
+    "post_norm": "norm after the sum",
+    "no_smoothing": "labels not smoothed",
 }
 RACE = {
     "change": "",
     "validation loss": "{validation_loss_*:.2f}",
     "BLEU, lower case": "{bleu_tok_lc_*:.1f}",
     "bits per byte": "{bits_per_byte_*:.2f}",
+    "BLEU, greedy": "{bleu_greedy_last_*:.1f}",
+    "beam 5": "{bleu_beam_last_*:.1f}",
+    "mean of 5 checkpoints, greedy": "{bleu_greedy_mean_*:.1f}",
+    "mean, beam 5": "{bleu_beam_mean_*:.1f}",
     "parameters": "{parameters_*:,.0f}",
 }
 # For each kind of record its tables. The first column has the row's title. In a cell
@@ -457,6 +464,7 @@ MEASURED: dict[str, list[Columns]] = {
     ],
     "modern-ablation-multi30k": [RACE],
     "modern-ablation-shakespeare": [RACE],
+    "recipe-ablation-multi30k": [RACE],
     "little-language": [
         {
             "model": "",
@@ -498,7 +506,7 @@ def titles(record: Record) -> dict[str, str]:
         dims = record["config"]["dims"]
         both = [(who, dim) for dim in dims for who in ("ours", "gensim")]
         return {f"{who}_d{dim}": f"{programs[who]}, d = {dim}" for who, dim in both}
-    if name.startswith("modern-ablation"):
+    if "-ablation-" in name:
         return {key: CHANGES.get(key, key) for key in record["config"]["models"]}
     if name == "little-language":
         return {

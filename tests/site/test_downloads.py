@@ -137,7 +137,7 @@ def test_epub_opens(epub: ZipFile) -> None:
 
 
 def test_epub_is_read_in_order(epub: ZipFile) -> None:
-    """All pages are in the reading order and in both tables of contents."""
+    """All pages are in the reading order, and both contents lead to their sections."""
     pages = ["book/index.xhtml", *(f"{page}.xhtml" for page in BOUND)]
     package = ElementTree.fromstring(epub.read("content.opf"))
     items = {item.get("id"): item.get("href") for item in package.iter(f"{OPF}item")}
@@ -148,9 +148,15 @@ def test_epub_is_read_in_order(epub: ZipFile) -> None:
     ]
     assert order == [*pages, "genindex.xhtml"]
     contents = ElementTree.fromstring(epub.read("nav.xhtml"))
-    assert [a.get("href") for a in contents.iter(f"{HTML}a")] == pages
+    leads = [a.get("href", "") for a in contents.iter(f"{HTML}a")]
+    assert list(dict.fromkeys(lead.partition("#")[0] for lead in leads)) == pages
+    for page in pages:
+        ids = re.findall(r'<section id="([^"]*)"', epub.read(page).decode())
+        within = [lead.partition("#")[2] for lead in leads if lead.startswith(page)]
+        assert within[0] == "" and set(within[1:]) <= set(ids)
+        assert len(within) > 3 or not page.startswith("notebooks/")
     older = epub.read("toc.ncx").decode()
-    assert re.findall(r'<content src="([^"]*)"', older) == pages
+    assert set(re.findall(r'<content src="([^"]*)"', older)) == set(leads)
     name = package.find(f".//{DC}identifier").text
     assert f'<meta name="dtb:uid" content="{name}"/>' in older
 
