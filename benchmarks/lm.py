@@ -629,6 +629,8 @@ def measure(settings: Settings) -> tuple[dict[str, float], dict[str, Any]]:
     if settings.mode == "utilisation":
         metrics, about = measure_utilisation(settings)
         return metrics, before | about
+    if settings.run:
+        trained(settings, settings.run)  # a wrong folder is said before the training
     metrics, about = {}, {}
     parts = {"training": measure_training, "writing": measure_writing}
     for part in settings.parts:

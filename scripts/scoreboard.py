@@ -592,8 +592,11 @@ def command(record: Record) -> str:
     versions = [f"{name} {version}" for name, version in record["versions"].items()]
     note = record["config"].get("note", "").strip("()")
     made = [record["date"][:10], code, *filter(None, where), *versions]
+    first = record["config"].get("training_of_run", "")  # of a model that it needs
+    needed = [first] if first.startswith("annotated") else []
+    lines = "\n".join(map(broken, [*needed, record["command"]]))
     return (
-        f"#### {record['name']}\n\n```bash\n{broken(record['command'])}\n```\n\n"
+        f"#### {record['name']}\n\n```bash\n{lines}\n```\n\n"
         f"{', '.join(made)}.{f' Note: {note}.' if note else ''}"
     )
 

@@ -89,7 +89,9 @@ def test_each_record_has_a_row_and_its_command(path: Path, page: str) -> None:
     assert page.count(f"[record](../results/{name}.json), [how](#{name})") == 1
     section = page.partition(f"#### {name}\n")[2].partition("####")[0]
     (block,) = re.findall(r"```bash\n(.*?)\n```", section, re.DOTALL)
-    assert block.replace(" \\\n   ", "") == record["command"]
+    *before, last = block.replace(" \\\n   ", "").splitlines()
+    needed = record["config"].get("training_of_run", "none")  # of a model it asks for
+    assert last == record["command"] and before == [needed] * (needed != "none")
     assert record["date"][:10] in section and record["commit"][:10] in section
 
 
