@@ -23,7 +23,7 @@ in CTranslate2 (C++, float32), translate test2016 from ids to ids, greedily and 
 beam of 5, one sentence at a time and a hundred of like length at a time. All may write
 so many words and divide a score by the length; they differ in when a beam search ends.
 The record tells which share of the translations is equal to ours. Each has one thread,
-for these models are small and a second one slows them down, above all CTranslate2.
+for these models are small.
 
 All take turns, the first of which is for warming up, and the order goes round. Reported
 are medians. A ratio is our speed divided by the peer's.
@@ -427,7 +427,7 @@ def measure_decoding(settings: Settings) -> tuple[dict[str, float], dict[str, An
     settings.scratch.mkdir(parents=True, exist_ok=True)
     lines, references = parallel_lines("multi30k", "en-de", "test2016")
     sources = translator.source.encode_all(lines[: settings.sentences])
-    torch.set_num_threads(threads := settings.threads_translating)
+    threads = settings.threads_translating
     engines = peers.translators(translator, settings.scratch, threads)
     metrics: dict[str, float] = {}
     for search, beam in SEARCHES.items():
@@ -537,7 +537,9 @@ def measure(settings: Settings) -> tuple[dict[str, float], dict[str, Any]]:
         load(settings.run)  # what is missing should be told at once
     metrics, about = {}, {}
     parts = {"training": measure_training, "decoding": measure_decoding}
+    threads = {"training": settings.threads, "decoding": settings.threads_translating}
     for part in settings.parts:
+        torch.set_num_threads(threads[part])
         more, told_more = parts[part](settings)
         metrics, about = metrics | more, about | told_more
     ratios = {name: value for name, value in metrics.items() if "ratio" in name}

@@ -593,8 +593,9 @@ def begins(folder: Path) -> bool:
 def export_llama(options: Export) -> int:
     """Run `annotated export --to llama`."""
     writer = load_language_model(find_language_run(options.run))
-    parts = writer.model, writer.vocabulary
-    to_llama(*parts, options.out, options.precision, writer.begin)
+    to_llama(
+        writer.model, writer.vocabulary, options.out, options.precision, writer.begin
+    )
     show_folder(options.out)
     return 0
 

@@ -162,6 +162,7 @@ def test_utilisation(command: Command, tmp_path: Path, device: str) -> None:
         ("--turns 0", "--turns 0: give 1 or more"),
         ("--mode utilisation", "--device cpu: its peak is not known here"),
         (f"{TINY} --tokens 8", "--length 16: give 1 to --tokens, which is 8"),
+        (f"{TINY} --run nowhere", "nowhere: no config.json"),
     ],
 )
 def test_bad_options(
@@ -169,7 +170,9 @@ def test_bad_options(
 ) -> None:
     """A sentence that names the option, and an exit code."""
     assert command(words) == 2
-    assert f"benchmark: error: {problem}" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"benchmark: error: {problem}" in said.err
+    assert "training" not in said.out + said.err.partition("error:")[0]
 
 
 def test_another_model_is_not_compared(
