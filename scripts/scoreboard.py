@@ -216,6 +216,7 @@ MADE = {"trained on": "{machine}", "made by": "{made}"}
 TRANSLATORS = {
     "model": "{model}",
     "BLEU, lower case": "{metrics[bleu_tok_lc]:.1f}",
+    "BLEU, Moses": "{moses}",
     "BLEU, cased": "{cased}",
     **TRAINED,
     "sentences/s": "{metrics[sentences_per_second]:,.0f}",
@@ -318,14 +319,21 @@ def translator(board: Board, record: Record) -> Record:
         record,
         model=", ".join([f"[{name}]({chapter(record['config']['model'])})", *details]),
         cased=cased_score(record),
+        moses=moses_score(record),
     )
+
+
+def moses_score(record: Record) -> str:
+    """The score with words as Moses cuts them, where it was computed."""
+    score = record["metrics"].get("bleu_moses_lc")
+    return NONE if score is None else f"{score:.1f}"
 
 
 def published_row(score: Published) -> str:
     """What others report, as a row of the table of translators."""
     cells = {
         "model": f"*published:* {score.model}, [{score.paper}]({score.address})",
-        "BLEU, lower case": f"{score.bleu:.2f}",
+        "BLEU, Moses": f"{score.bleu:.2f}",
         "updates": score.updates,
         "trained on": score.hardware,
         "made by": f"[source]({score.source})",
@@ -335,13 +343,24 @@ def published_row(score: Published) -> str:
 
 def scoring(found: Iterable[Record]) -> str:
     """Test set, beam and signatures of these runs; each once."""
-    said = {
-        f"Tested on `{c['split']}` with beam {c['beam']}. Signatures: "
-        f"`{c['signatures']['bleu_tok_lc']}` for lower case, "
-        f"`{c['signatures']['bleu_cased']}` for cased."
-        for c in (record["config"] for record in found)
+    names = {
+        "bleu_tok_lc": "lower case",
+        "bleu_moses_lc": "Moses",
+        "bleu_cased": "cased",
     }
-    return "\n".join(sorted(said))
+    signatures: dict[tuple[str, int], dict[str, str]] = {}
+    for config in (record["config"] for record in found):
+        of_test = signatures.setdefault((config["split"], config["beam"]), {})
+        of_test |= {name: f"`{text}`" for name, text in config["signatures"].items()}
+    said = []
+    for (split, beam), texts in sorted(signatures.items()):
+        each = [
+            f"{texts[key]} for {name}" for key, name in names.items() if key in texts
+        ]
+        said.append(
+            f"Tested on `{split}` with beam {beam}. Signatures: {', '.join(each)}."
+        )
+    return "\n".join(said)
 
 
 def other_translators(board: Board, known: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int64
 from sacrebleu.metrics.bleu import BLEU
+from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from annotated.subwords import END, PAD, START
 __all__ = [
     "Bleu", "Hypothesis", "Links", "Penalty", "StepModel", "Tensors",
     "alignment_error_rate", "beam_search", "check_sampling", "corpus_bleu", "greedy",
-    "normaliser", "sample", "search_all", "shaped",
+    "moses_words", "normaliser", "sample", "search_all", "shaped",
 ]
 
 
@@ -538,6 +539,15 @@ def search_all(
 
 
 # %% notebooks/c_decoding.ipynb#corpus-bleu
+def moses_words(
+    lines: Sequence[str], language: str, lowercase: bool = False
+) -> list[str]:
+    """Lines with spaces between the words, as the scripts of Moses put them."""
+    tidy = MosesPunctNormalizer(language).normalize
+    cut = partial(MosesTokenizer(language).tokenize, return_str=True, escape=False)
+    return [cut(tidy(line.lower() if lowercase else line)) for line in lines]
+
+
 class Bleu(NamedTuple):
     """A score from 0 to 100, and how it was computed: never quote one alone."""
 
@@ -555,8 +565,15 @@ def corpus_bleu(
     """BLEU of a test set by sacreBLEU, one reference a sentence, all of it plain text.
 
     ``tokenize`` names sacreBLEU's way to cut words: "13a" for most languages, "zh" for
-    Chinese, "none" for text that is cut already.
+    Chinese, "none" for text that is cut already. "moses-fr" has them cut by Moses's
+    rules for French, and so on; the signature has that name then.
     """
+    way, _, language = tokenize.partition("-")
+    if way == "moses":
+        sides = hypotheses, references
+        cut = (moses_words(side, language, lowercase) for side in sides)
+        score, signature = corpus_bleu(*cut, tokenize="none", lowercase=lowercase)
+        return Bleu(score, signature.replace("tok:none", f"tok:{tokenize}"))
     if len(hypotheses) != len(references) or not references:
         raise ValueError(
             f"corpus_bleu: got {len(hypotheses)} hypotheses and {len(references)} "

@@ -493,20 +493,20 @@ def bleu_in(
 def bleu_scores(
     hypotheses: Sequence[str], references: Sequence[str], language: str = ""
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """BLEU lower-cased and cased, and the signature of each."""
-    lower, cased = (
-        bleu_in(language, hypotheses, references, fold) for fold in (True, False)
-    )
+    """BLEU lower-cased, cased and as Moses cuts words, and the signature of each."""
+    found = {
+        "bleu_tok_lc": bleu_in(language, hypotheses, references, fold=True),
+        "bleu_cased": bleu_in(language, hypotheses, references, fold=False),
+    }
+    if language and language != "zh":
+        way = f"moses-{language}"
+        found["bleu_moses_lc"] = corpus_bleu(
+            hypotheses, references, tokenize=way, lowercase=True
+        )
     exact = sum(a == b for a, b in zip(hypotheses, references, strict=True))
-    scores = {
-        "bleu_tok_lc": lower.score,
-        "bleu_cased": cased.score,
-        "exact_match": exact / len(references),
-    }
-    return scores, {
-        "bleu_tok_lc": lower.signature,
-        "bleu_cased": cased.signature,
-    }
+    scores = {name: bleu.score for name, bleu in found.items()}
+    signatures = {name: bleu.signature for name, bleu in found.items()}
+    return scores | {"exact_match": exact / len(references)}, signatures
 
 
 # %% notebooks/j_translation.ipynb#stream-files

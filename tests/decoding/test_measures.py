@@ -1,12 +1,14 @@
 """BLEU and the alignment error rate, against their definitions."""
 
 import math
+import os
 import random
 from collections import Counter
 
 import pytest
 
-from annotated.decoding import alignment_error_rate, corpus_bleu
+from annotated.decoding import alignment_error_rate, corpus_bleu, moses_words
+from annotated.parallel import parallel_lines
 
 
 def by_definition(outputs: list[str], references: list[str]) -> float:
@@ -48,6 +50,30 @@ def test_bleu_says_how_it_was_computed() -> None:
     assert "case:lc" in lower.signature
     chinese = corpus_bleu(["猫在垫子上睡觉。"], ["猫在垫子上睡觉。"], tokenize="zh")
     assert chinese.score == pytest.approx(100) and "tok:zh" in chinese.signature
+
+
+def test_words_as_moses_cuts_them() -> None:
+    """Small letters, punctuation made uniform, the rules of the language."""
+    lines = ["L’homme « court »…", "It isn't 3.50, is it?"]
+    assert moses_words(lines[:1], "fr", lowercase=True) == ['l\' homme " court " ...']
+    assert moses_words(lines[1:], "en") == ["It isn 't 3.50 , is it ?"]
+    outputs, references = ["L'homme court vers l'eau."], ["L'homme court vers l'arbre."]
+    found = corpus_bleu(outputs, references, tokenize="moses-fr", lowercase=True)
+    cut = [moses_words(side, "fr", lowercase=True) for side in (outputs, references)]
+    assert found.score == corpus_bleu(*cut, tokenize="none").score
+    assert "case:lc" in found.signature and "tok:moses-fr" in found.signature
+
+
+@pytest.mark.parametrize(("language", "words"), [("de", 12_103), ("fr", 13_988)])
+def test_multi30k_has_as_many_words_as_its_publisher_says(
+    language: str, words: int
+) -> None:
+    """Counts of https://github.com/multi30k/dataset, of the text that papers score."""
+    if "ANNOTATED_DATA" not in os.environ:
+        pytest.skip("ANNOTATED_DATA names no folder with multi30k")
+    _, lines = parallel_lines("multi30k", f"en-{language}", "test2016")
+    cut = moses_words(lines, language, lowercase=True)
+    assert sum(len(line.split()) for line in cut) == words
 
 
 def test_bleu_refuses_what_cannot_be_compared() -> None:
