@@ -78,7 +78,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         """Sums of loss and negative log-likelihood, a chunk of tokens at a time."""
-        features, weight, bias, targets, smoothing, chunk, dtype, learn = inputs
+        features, weight, bias, targets, smoothing, r_drop, chunk, dtype, learn = inputs
         h, w = features.to(dtype), weight.to(dtype)
         loss, nll = weight.new_zeros(2).unbind()
         d_h, d_w = torch.empty_like(h), torch.zeros_like(weight) if learn else None
@@ -88,8 +88,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             log_p = (logits if bias is None else logits.add_(bias)).log_softmax(-1)
             losses = token_loss(log_p, targets[part], smoothing)
             loss, nll = loss + losses[0], nll + losses[1]
+            apart = disagreement(log_p) if r_drop else None
+            if apart:
+                loss = loss + r_drop * apart[0]
             if d_w is not None:
                 slope = loss_slope(log_p, targets[part], smoothing)
+                if apart:
+                    slope.add_(apart[1], alpha=r_drop)
                 if d_b is not None:
                     d_b += slope.sum(0)
                 slope = slope.to(dtype)
@@ -104,7 +109,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients that are there already, times what comes from above."""
         grads = [None if g is None else g * d_loss.to(g.dtype) for g in ctx.grads]
-        return *grads, None, None, None, None, None
+        return *grads, *[None] * 6
 
 
 # %% notebooks/b_training.ipynb#linear-cross-entropy
@@ -116,22 +121,30 @@ def linear_cross_entropy(
     smoothing: float = 0.0,
     chunk: int = 1024,
     dtype: torch.dtype | None = None,
+    r_drop: float = 0.0,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Smoothed loss and negative log-likelihood, summed over the tokens.
 
     Equal to `F.cross_entropy(features @ weight.T + bias, targets, reduction="sum",
     label_smoothing=smoothing)`, but the logits never exist as a whole. Only the loss
     has a gradient. `dtype` is that of the matrix products: autocast's where it is on,
-    else the features'; softmax and sums have the weight's.
+    else the features'; softmax and sums have the weight's. With `r_drop`, rows 2i and
+    2i + 1 are one token in two passes, and their `disagreement` is in the loss, so many
+    times; `chunk` is even then.
     """
     device = features.device.type
     if dtype is None:
         auto = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if auto else features.dtype
+    if r_drop and (len(features) % 2 or chunk % 2):
+        raise ValueError(
+            f"r_drop: got {len(features)} rows in chunks of {chunk}, expected even "
+            "numbers, since each token has two rows"
+        )
     learn = torch.is_grad_enabled()
     with torch.autocast(device, enabled=False):
         return LinearCrossEntropy.apply(
-            features, weight, bias, targets, smoothing, chunk, dtype, learn
+            features, weight, bias, targets, smoothing, r_drop, chunk, dtype, learn
         )
 
 
@@ -145,6 +158,27 @@ def dropout(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     draw = bits.view(torch.int16)[: x.numel()].view(x.shape)
     return x * (draw >= round(p * 2**16) - 2**15).to(x).mul_(1 / (1 - p))
+
+
+# %% notebooks/b_training.ipynb#disagreement
+def disagreement(
+    log_p: Float[Tensor, "rows vocab"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, "rows vocab"]]:
+    """How far two predictions of each token differ, summed, and its slope by logits.
+
+    Rows 2i and 2i + 1 predict one token, with different dropout. The measure is the
+    mean of their KL divergences both ways (Liang et al. 2021, R-Drop, equation 2).
+    """
+    pairs = log_p.unflatten(0, (-1, 2))
+    one, two = pairs.unbind(1)
+    p = pairs.exp()
+    slope = p * (one - two)[:, None]
+    slope[:, 1].neg_()
+    divergence = slope.sum(2, keepdim=True)
+    slope.addcmul_(p, 1 - divergence)
+    slope[:, 0] -= p[:, 1]
+    slope[:, 1] -= p[:, 0]
+    return divergence.sum() / 2, slope.flatten(0, 1).div_(2)
 
 
 # %% notebooks/b_training.ipynb#schedule
@@ -238,9 +272,8 @@ class TrainingError(DataError):
 # %% notebooks/b_training.ipynb#check-recipe
 def check_recipe(recipe: Any) -> None:
     """A TrainingError for a recipe that cannot be cooked."""
-    least = {"updates": 1, "accumulate": 1} | dict.fromkeys(
-        ("warmup", "validate_every", "patience", "average", "weight_decay", "clip"), 0
-    )
+    zeros = "warmup", "validate_every", "patience", "average", "weight_decay", "clip"
+    least = {"updates": 1, "accumulate": 1} | dict.fromkeys((*zeros, "r_drop"), 0)
     choices = {
         "schedule": ("noam", "cosine", "linear", "constant"),
         "optimizer": ("adam", "adamw"),
@@ -278,6 +311,7 @@ class Recipe:
     weight_decay: float = 0.0  # of matrices, not of biases and norms
     accumulate: int = 1  # batches an update
     smoothing: float = 0.1
+    r_drop: float = 0.0  # weight of two passes' disagreement; 0 = one pass
     clip: float = 1.0  # the longest gradient; 0 = any
     ema: float = 0.0  # decay of the moving average; 0 = none
     average: int = 0  # checkpoints averaged, one each validation; 0 = none
@@ -292,23 +326,34 @@ class Recipe:
 
 # %% notebooks/b_training.ipynb#batch-loss
 def batch_loss(
-    model: Any, batch: Batch, smoothing: float = 0.0, precision: str = "fp32"
+    model: Any,
+    batch: Batch,
+    smoothing: float = 0.0,
+    precision: str = "fp32",
+    r_drop: float = 0.0,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Loss and negative log-likelihood of a batch, summed over its real tokens."""
+    """Loss and negative log-likelihood of a batch, summed over its real tokens.
+
+    With `r_drop` the batch passes twice, and both are means over the passes.
+    """
     device = batch.target_out.device.type
     low = precision == "bf16"
+    passes = 2 if r_drop else 1
+    batch = Batch(*(torch.cat([tensor] * passes) for tensor in batch))
     with torch.autocast(device, torch.bfloat16, enabled=low):
         features = model.features(batch)
     real = batch.target_out != PAD
-    return linear_cross_entropy(
-        features[real],
+    sums = linear_cross_entropy(
+        torch.stack(features[real].chunk(passes), 1).flatten(0, 1),
         model.output.weight,
         model.output.bias,
-        batch.target_out[real],
+        torch.stack(batch.target_out[real].chunk(passes), 1).flatten(),
         smoothing,
-        chunk=1024 if device == "cpu" else 8192,
+        chunk=256 if device == "cpu" else 8192,
         dtype=torch.bfloat16 if low else None,
+        r_drop=r_drop,
     )
+    return sums[0] / passes, sums[1] / passes
 
 
 # %% notebooks/b_training.ipynb#evaluate
@@ -506,10 +551,10 @@ class Losses(nn.Module):
         self.model = model
 
     def forward(
-        self, batch: Batch, smoothing: float, precision: str
+        self, batch: Batch, smoothing: float, precision: str, r_drop: float
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Both sums of a batch."""
-        return batch_loss(self.model, batch, smoothing, precision)
+        return batch_loss(self.model, batch, smoothing, precision, r_drop)
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Where gradients are not summed over processes yet."""
@@ -631,7 +676,7 @@ class Run:
 def add_gradient(run: Run, batch: Batch, tokens: float) -> Float[Tensor, "2"]:
     """Add the gradient of the summed loss / tokens; the sums of loss and likelihood."""
     recipe, ready = run.recipe, batch.to(run.device)
-    losses = run.losses(ready, recipe.smoothing, recipe.precision)
+    losses = run.losses(ready, recipe.smoothing, recipe.precision, recipe.r_drop)
     (losses[0] / tokens).backward()
     return torch.stack(losses).detach().cpu()
 

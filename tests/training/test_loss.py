@@ -52,6 +52,43 @@ def test_equals_torch(
         torch.testing.assert_close(one, other, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("chunk", [2, 16, 100])
+@pytest.mark.parametrize("bias", [True, False])
+def test_two_passes_equal_torch(bias: bool, chunk: int) -> None:
+    """R-Drop: the loss and its gradients, by way of F.kl_div."""
+    weights = leaves(torch.float64, bias)
+    features, weight, b = (*weights, None)[:3]
+    targets = TARGETS[:35].repeat_interleave(2)
+    loss, nll = linear_cross_entropy(
+        features, weight, b, targets, 0.1, chunk, r_drop=3.0
+    )
+    logits = F.linear(features, weight, b)
+    one, two = logits.log_softmax(-1)[::2], logits.log_softmax(-1)[1::2]
+    both = [
+        F.kl_div(p, q, log_target=True, reduction="sum")
+        for p, q in ((one, two), (two, one))
+    ]
+    wanted = F.cross_entropy(logits, targets, label_smoothing=0.1, reduction="sum")
+    wanted = wanted + 3.0 * sum(both) / 2
+    torch.testing.assert_close(loss, wanted, rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        nll, F.cross_entropy(logits, targets, reduction="sum"), rtol=1e-13, atol=0
+    )
+    ours = torch.autograd.grad(loss, weights)
+    for one, other in zip(ours, torch.autograd.grad(wanted, weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "chunk"), [(69, 16), (70, 15)])
+def test_a_token_of_two_passes_has_two_rows(rows: int, chunk: int) -> None:
+    """A chunk that parts two rows of a token is refused."""
+    features, weight, bias = leaves(torch.float32)
+    with pytest.raises(ValueError, match=f"{rows} rows in chunks of {chunk}"):
+        linear_cross_entropy(
+            features[:rows], weight, bias, TARGETS[:rows], chunk=chunk, r_drop=1.0
+        )
+
+
 def test_does_not_depend_on_the_chunk() -> None:
     """One token at a time, or all at once."""
     features, weight, bias = leaves(torch.float64)

@@ -483,6 +483,22 @@ def test_a_model_that_is_sure_has_a_finite_loss(build: Any, batch: Batch) -> Non
     torch.testing.assert_close(loss / batch.tokens, wanted)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_passes_that_agree_are_one(
+    build: Any, batch: Batch, precision: str
+) -> None:
+    """R-Drop without dropout is the plain loss; with dropout it is more."""
+    model = build().float()
+    plain = batch_loss(model, batch, 0.1, precision)
+    torch.testing.assert_close(batch_loss(model, batch, 0.1, precision, 5.0), plain)
+    noisy = build(dropout=0.3).float().train()
+    losses = []
+    for weight in (1e-9, 5.0):
+        torch.manual_seed(3)
+        losses.append(batch_loss(noisy, batch, 0.1, precision, weight)[0].item())
+    assert losses[1] > losses[0] + 0.01
+
+
 def test_dropout_rests_outside_training(build: Any, batch: Batch) -> None:
     """In training two runs differ, after eval() they agree."""
     model = build(dropout=0.5)
