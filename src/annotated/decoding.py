@@ -414,21 +414,26 @@ def widen(
     answers: list[list[Hypothesis]] = [[] for _ in range(len(live))]
     room = torch.full_like(live.notes["sentence"], beam)
     best = torch.full((len(live), n_best), -math.inf, device=room.device)
+    some_ended = False
     while len(live):
         total, parent, word = candidates(forward(model, live), live, beam)
-        here = live.notes["sentence"]
-        rank = torch.arange(total.shape[1], device=room.device)
-        total = total.masked_fill(rank >= room[here, None], -math.inf)
         ended = (word == END) & total.isfinite()
-        score = total / divisor(live.steps)
-        collect(answers, live, ended, parent, total, score)
-        room[here] -= ended.sum(1)
-        ends = torch.cat([best[here], score.masked_fill(~ended, -math.inf)], dim=1)
-        best[here] = ends.topk(n_best).values
-        total = total.masked_fill(ended, -math.inf)
-        bound = total.amax(1) / divisor(live.notes["limit"] + 1)
-        settled = bound <= best[here, -1]
-        advance(live, parent, word, total.masked_fill(settled[:, None], -math.inf))
+        some_ended = some_ended or bool(ended.any())
+        if some_ended:  # before that there is room for all, and nothing to compare
+            here = live.notes["sentence"]
+            rank = torch.arange(total.shape[1], device=room.device)
+            total = total.masked_fill(rank >= room[here, None], -math.inf)
+            ended &= total.isfinite()
+            score = total / divisor(live.steps)
+            collect(answers, live, ended, parent, total, score)
+            room[here] -= ended.sum(1)
+            ends = torch.cat([best[here], score.masked_fill(~ended, -math.inf)], dim=1)
+            best[here] = ends.topk(n_best).values
+            total = total.masked_fill(ended, -math.inf)
+            bound = total.amax(1) / divisor(live.notes["limit"] + 1)
+            settled = bound <= best[here, -1]
+            total = total.masked_fill(settled[:, None], -math.inf)
+        advance(live, parent, word, total)
     return ranked(answers, n_best)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from annotated.kernels import causal_attention, rms_norm
+from annotated.kernels import Module, causal_attention, rms_norm
 from annotated.parallel import Batch
 from annotated.seq2seq import check_config
 from annotated.subwords import START
@@ -40,7 +40,7 @@ __all__ = [
 
 
 # %% notebooks/05_modern.ipynb#rms-norm
-class RMSNorm(nn.Module):
+class RMSNorm(Module):
     """x over its root mean square, times a gain (Zhang and Sennrich 2019, equation 4).
 
     The statistic is taken in single precision at least; the gain comes after the cast.
@@ -106,7 +106,7 @@ def rotate(
 
 
 # %% notebooks/05_modern.ipynb#rotary
-class Rotary(nn.Module):
+class Rotary(Module):
     """Turns queries and keys by their places; its table grows with the text."""
 
     def __init__(self, frequency: Float[Tensor, "half"]) -> None:
@@ -132,7 +132,7 @@ class Rotary(nn.Module):
 
 
 # %% notebooks/05_modern.ipynb#gated
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(Module):
     """(act(x W) * x V) U, at each position alike (Shazeer 2020, equation 6).
 
     The gate is "silu" in SwiGLU, "gelu" in GEGLU, "sigmoid" in GLU, "relu" in ReGLU.
@@ -195,7 +195,7 @@ class Config(TransformerConfig):
 
 
 # %% notebooks/05_modern.ipynb#grouped-attention
-class GroupedQueryAttention(nn.Module):
+class GroupedQueryAttention(Module):
     """Query heads in groups that share keys and values (Ainslie et al. 2023).
 
     It can stand where chapter 4 has a MultiHeadAttention. ``rotated`` is for words of
@@ -271,7 +271,7 @@ def first_values(model: nn.Module, layers: int) -> None:
 
 
 # %% notebooks/05_modern.ipynb#language-model
-class LanguageModel(nn.Module):
+class LanguageModel(Module):
     """A decoder alone: says of each word of a text what may come next."""
 
     def __init__(self, config: Config, vocab: int) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from annotated.attention import real_words
+from annotated.kernels import Module
 from annotated.parallel import Batch
 from annotated.seq2seq import check_config
 from annotated.training import dropout
@@ -71,7 +72,7 @@ State = dict[str, Tensor]
 
 
 # %% notebooks/04_transformer.ipynb#multi-head-attention
-class MultiHeadAttention(nn.Module):
+class MultiHeadAttention(Module):
     """Attention in several subspaces at once (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, d_model: int, heads: int, dropout: float = 0.0) -> None:
@@ -158,7 +159,7 @@ PRESETS = {
 
 
 # %% notebooks/04_transformer.ipynb#positions
-class Positions(nn.Module):
+class Positions(Module):
     """Tells each word its place by adding a vector to it (section 3.5).
 
     Sinusoids go on for ever; learned places end at ``longest``; "none" adds nothing.
@@ -185,7 +186,7 @@ class Positions(nn.Module):
 
 
 # %% notebooks/04_transformer.ipynb#feed-forward
-class FeedForward(nn.Module):
+class FeedForward(Module):
     """max(0, x W1 + b1) W2 + b2, at each position alike (section 3.3, equation 2)."""
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0) -> None:
@@ -198,17 +199,16 @@ class FeedForward(nn.Module):
 
 
 # %% notebooks/04_transformer.ipynb#residual
-class Residual(nn.Module):
+class Residual(Module):
     """How a sublayer f is joined to the stream: ``x = add(x, f(read(x)))``.
 
     "post" is LN(x + f(x)), as the paper prints it (section 3.1); "pre" is x + f(LN(x)),
     which needs one more LayerNorm at the end of the stream.
     """
 
-    def __init__(self, d_model: int, dropout: float, norm: str) -> None:
+    def __init__(self, d_model: int, p: float, norm: str) -> None:
         super().__init__()
-        self.norm, self.dropout = nn.LayerNorm(d_model), dropout
-        self.pre = norm == "pre"
+        self.norm, self.dropout, self.pre = nn.LayerNorm(d_model), p, norm == "pre"
 
     def read(self, x: Stream) -> Stream:
         return self.norm(x) if self.pre else x
@@ -219,7 +219,7 @@ class Residual(nn.Module):
 
 
 # %% notebooks/04_transformer.ipynb#encoder-layer
-class EncoderLayer(nn.Module):
+class EncoderLayer(Module):
     """Self-attention, then the network (section 3.1); nobody sees padding."""
 
     def __init__(self, config: Config) -> None:
@@ -282,7 +282,7 @@ def first_values(model: nn.Module) -> None:
 
 
 # %% notebooks/04_transformer.ipynb#reader
-class Reader(nn.Module):
+class Reader(Module):
     """The half that reads: words, places and the encoder (sections 3.1 and 3.4).
 
     One matrix, ``output.weight``, embeds both languages and is the output layer.
