@@ -274,9 +274,11 @@ def parts(model: Mapping[str, Any]) -> list[str]:
 def run_words(config: Mapping[str, Any]) -> list[str]:
     """What a run did otherwise than its preset's plain run."""
     dropped, start = config.get("bpe_dropout"), config.get("start")
+    agreed = config["recipe"].get("r_drop")  # older records have none
     found = [
         "small letters" if config.get("lowercase") else "",
         f"BPE-dropout {dropped:g}" if dropped else "",
+        f"R-Drop {agreed:g}" if agreed else "",
         f"continues `{start}`" if start else "",
     ]
     return [words for words in found if words]

@@ -338,7 +338,8 @@ def batch_loss(
     """
     device = batch.target_out.device.type
     low = precision == "bf16"
-    passes = 2 if r_drop else 1
+    passes, vocab = 2 if r_drop else 1, len(model.output.weight)
+    on_cpu = 256 if vocab > 4096 else 1024  # so that the scores stay in the cache
     batch = Batch(*(torch.cat([tensor] * passes) for tensor in batch))
     with torch.autocast(device, torch.bfloat16, enabled=low):
         features = model.features(batch)
@@ -349,7 +350,7 @@ def batch_loss(
         model.output.bias,
         torch.stack(batch.target_out[real].chunk(passes), 1).flatten(),
         smoothing,
-        chunk=256 if device == "cpu" else 8192,
+        chunk=on_cpu if device == "cpu" else 8192,
         dtype=torch.bfloat16 if low else None,
         r_drop=r_drop,
     )
@@ -551,7 +552,7 @@ class Losses(nn.Module):
         self.model = model
 
     def forward(
-        self, batch: Batch, smoothing: float, precision: str, r_drop: float
+        self, batch: Batch, smoothing: float, precision: str, r_drop: float = 0.0
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Both sums of a batch."""
         return batch_loss(self.model, batch, smoothing, precision, r_drop)

@@ -187,10 +187,13 @@ def test_the_picture_is_drawn_and_told(scoreboard: ModuleType) -> None:
 
 def test_a_new_run_needs_nothing(add: Add) -> None:
     name = "transformer-tiny-multi30k-en-fr"
-    page = add(TINY, name, config={"pair": "en-fr", "bpe_dropout": 0.1, "start": ...})
+    recipe = read_record(ROOT / "results" / f"{TINY}.json")["config"]["recipe"]
+    new = {"pair": "en-fr", "bpe_dropout": 0.1, "start": ...}
+    page = add(TINY, name, config=new | {"recipe": recipe | {"r_drop": 3.0}})
     cells = row(page.partition("## English to French")[2], name)
     assert cells[0] == (
-        "[Transformer `tiny`](../notebooks/04_transformer.ipynb), BPE-dropout 0.1"
+        "[Transformer `tiny`](../notebooks/04_transformer.ipynb), BPE-dropout 0.1, "
+        "R-Drop 3"
     )
     assert "### multi30k" not in page
 
