@@ -126,8 +126,8 @@ MUTANTS = [
     Mutant(
         8,
         "unbiased deviation, eps outside the root",
-        "nn.LayerNorm(d_model), dropout",
-        "Unbiased(d_model), dropout",
+        "nn.LayerNorm(d_model), p",
+        "Unbiased(d_model), p",
         appended=UNBIASED,
     ),
     Mutant(9, "xor for a power", "10000 **", "10000 ^"),
@@ -147,9 +147,7 @@ MUTANTS = [
     ),
     Mutant(13, "embeddings not scaled", ROOT_D, ""),
     Mutant(13, "embeddings scaled twice", ROOT_D, " * self.config.d_model"),
-    Mutant(
-        14, "pre-norm called post-norm", 'self.pre = norm == "pre"', "self.pre = True"
-    ),
+    Mutant(14, "pre-norm called post-norm", 'p, norm == "pre"', "p, True"),
     Mutant(
         14,
         "no last norm with pre-norm",

@@ -350,18 +350,14 @@ def scoring(found: Iterable[Record]) -> str:
         "bleu_moses_lc": "Moses",
         "bleu_cased": "cased",
     }
-    signatures: dict[tuple[str, int], dict[str, str]] = {}
+    tests: dict[str, dict[str, str]] = {}
     for config in (record["config"] for record in found):
-        of_test = signatures.setdefault((config["split"], config["beam"]), {})
-        of_test |= {name: f"`{text}`" for name, text in config["signatures"].items()}
+        test = f"Tested on `{config['split']}` with beam {config['beam']}."
+        tests.setdefault(test, {}).update(config["signatures"])
     said = []
-    for (split, beam), texts in sorted(signatures.items()):
-        each = [
-            f"{texts[key]} for {name}" for key, name in names.items() if key in texts
-        ]
-        said.append(
-            f"Tested on `{split}` with beam {beam}. Signatures: {', '.join(each)}."
-        )
+    for test, texts in sorted(tests.items()):
+        each = [f"`{texts[key]}` for {names[key]}" for key in names if key in texts]
+        said.append(f"{test} Signatures: {', '.join(each)}.")
     return "\n".join(said)
 
 

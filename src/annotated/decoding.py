@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int64
 from sacrebleu.metrics.bleu import BLEU
-from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -548,6 +547,8 @@ def moses_words(
     lines: Sequence[str], language: str, lowercase: bool = False
 ) -> list[str]:
     """Lines with spaces between the words, as the scripts of Moses put them."""
+    from sacremoses import MosesPunctNormalizer, MosesTokenizer  # slow to import
+
     tidy = MosesPunctNormalizer(language).normalize
     cut = partial(MosesTokenizer(language).tokenize, return_str=True, escape=False)
     return [cut(tidy(line.lower() if lowercase else line)) for line in lines]

@@ -340,15 +340,15 @@ def batch_loss(
     low = precision == "bf16"
     passes, vocab = 2 if r_drop else 1, len(model.output.weight)
     on_cpu = 256 if vocab > 4096 else 1024  # so that the scores stay in the cache
-    batch = Batch(*(torch.cat([tensor] * passes) for tensor in batch))
+    read = Batch(*(torch.cat([tensor] * 2) for tensor in batch)) if r_drop else batch
     with torch.autocast(device, torch.bfloat16, enabled=low):
-        features = model.features(batch)
+        features = model.features(read).unflatten(0, (passes, -1)).movedim(0, 2)
     real = batch.target_out != PAD
     sums = linear_cross_entropy(
-        torch.stack(features[real].chunk(passes), 1).flatten(0, 1),
+        features[real].flatten(0, 1),
         model.output.weight,
         model.output.bias,
-        torch.stack(batch.target_out[real].chunk(passes), 1).flatten(),
+        batch.target_out[real].repeat_interleave(passes),
         smoothing,
         chunk=on_cpu if device == "cpu" else 8192,
         dtype=torch.bfloat16 if low else None,
