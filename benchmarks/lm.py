@@ -21,11 +21,14 @@ equal. Weights are drawn larger than a training would begin with, or else each w
 would be followed by itself.
 
 How much guesses are worth depends on what a model has learned. With `--run` a trained
-model writes, behind places of its own test text, and on a CPU two more take part:
-`ours_ahead`, whose rounded copy guesses `--ahead` words, and `hf_lookup`, which guesses
-what stood behind the same words earlier in the text (`prompt_lookup_num_tokens`).
-`generate_b1_ratio_hf` is without guesses on both sides, `_ahead` is ours with them
-beside `hf` without, and `_ahead_lookup` has them on both.
+model writes, behind places of its own test text, and on a CPU more take part.
+`ours_ahead` has a rounded copy guess `--ahead` words, and `hf_lookup` guesses what
+stood behind the same words earlier in the text (`prompt_lookup_num_tokens`).
+`ours_compiled` reads as `annotated generate --compile` does, `hf_compiled` has its
+forward pass compiled in the same way, and `ours_ahead_compiled` does both.
+`generate_b1_ratio_hf` is the fastest of ours beside `hf` as it comes; like stands
+beside like in `generate_b1_plain_ratio_hf`, `generate_b1_compiled_ratio_hf_compiled`
+and `generate_b1_ahead_ratio_hf_lookup`.
 
 All take turns, the first of which is for warming up, and the order goes round. Reported
 are medians. A ratio is our speed divided by the peer's.
@@ -43,6 +46,7 @@ at most.
     python benchmarks/lm.py --mode utilisation --device cuda
 """
 
+import copy
 import dataclasses
 import itertools
 import os
@@ -63,6 +67,7 @@ from torch import nn
 from annotated.data import DataError
 from annotated.decoding import greedy
 from annotated.guessing import guessed, rounded
+from annotated.kernels import compiled
 from annotated.language import (
     LANGUAGE,
     PRESETS,
@@ -113,6 +118,14 @@ RATIOS = {
     "train_cpu_ratio": "train_tokens_per_cpu_second",
 }
 PEERS = {"hf": "hf_llama", "hf_kept": "hf_llama_kept"}
+PAIRS = (
+    ("plain", "ours", "hf"),
+    ("greedy", "ours_greedy", "hf"),
+    ("ahead", "ours_ahead", "hf"),
+    ("ahead", "ours_ahead", "hf_lookup"),
+    ("compiled", "ours_compiled", "hf"),
+    ("compiled", "ours_compiled", "hf_compiled"),
+)
 PACKAGES = ["transformers", "numpy"]
 TRAINED = {
     "training": "*",
@@ -133,9 +146,12 @@ DIFFERENCES = {
     "ours": "logits in chunks, rounded to bf16 there; reads loss and norm each update",
     "hf": "all logits of a batch at once, in float32 for the loss",
     "hf_kept": "as hf, in the process whose freed memory is kept for ours",
+    "ours_compiled": "reading is one program, as with `annotated generate --compile`",
     "ours_ahead": "a copy in eight bits guesses, the model checks",
-    "hf_lookup": "guesses are what followed the same words before",
+    "ours_ahead_compiled": "a copy in eight bits guesses; both are compiled",
     "ours_greedy": "one step more than words, to score the end",
+    "hf_compiled": "its forward pass is one program, made as ours is",
+    "hf_lookup": "guesses are what followed the same words before",
 }
 
 
@@ -178,7 +194,7 @@ class Settings:
     threads: int = torch.get_num_threads()
     """CPU threads of each."""
     compiled: bool = True
-    """Compile both to measure utilisation."""
+    """Compile both, and of writing with a trained model time that as well."""
     peak_teraflops: float | None = None
     """The GPU's peak in bfloat16, dense, if it is none that the program knows."""
     name: str | None = None
@@ -398,12 +414,18 @@ def measure_training(settings: Settings) -> tuple[dict[str, float], dict[str, An
 
 Ids = list[int]
 Write = Callable[[Ids], Ids]
+Made = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def our_writer(model: LanguageModel, new: int, ahead: int = 0) -> Write:
+def our_writer(
+    model: LanguageModel, new: int, ahead: int = 0, made: Made | None = None
+) -> Write:
     """As `annotated generate` writes at temperature 0, from ids to ids."""
     how, race = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.int64)
-    guesser = rounded(model) if ahead else None
+    model, guesser = copy.copy(model), rounded(model) if ahead else None
+    if made:
+        for reader in filter(None, (model, guesser)):
+            reader.read = made(reader.read)  # type: ignore[method-assign]
 
     def choose(logits: torch.Tensor, n: int) -> torch.Tensor:
         return next_words(logits, how, race)
@@ -454,6 +476,14 @@ def their_writer(llama: Any, new: int, ahead: int = 0) -> Write:
         return list(found[0, len(prompt) :].tolist())
 
     return write
+
+
+def compiled_llama(llama: Any) -> Any:
+    """A copy whose forward pass is one program for texts of any length, as ours is."""
+    made = copy.deepcopy(llama)
+    options = {"cpp_wrapper": True}
+    made.forward = torch.compile(made.forward, dynamic=True, options=options)
+    return made
 
 
 def write_all(write: Write, prompts: list[Ids], device: str) -> dict[str, Any]:
@@ -520,6 +550,10 @@ def measure_writing(settings: Settings) -> tuple[dict[str, float], dict[str, Any
     if folder and settings.device == "cpu":
         writers["ours_ahead"] = our_writer(model, new, ahead)
         writers["hf_lookup"] = their_writer(llama, new, ahead)
+    if folder and settings.device == "cpu" and settings.compiled:
+        writers["ours_compiled"] = our_writer(model, new, made=compiled)
+        writers["ours_ahead_compiled"] = our_writer(model, new, ahead, compiled)
+        writers["hf_compiled"] = their_writer(compiled_llama(llama), new)
     work = {
         name: told(write_all, write, prompts.tolist(), settings.device)
         for name, write in writers.items()
@@ -533,20 +567,25 @@ def measure_writing(settings: Settings) -> tuple[dict[str, float], dict[str, Any
 
 
 def writing_measures(turns: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """Ratios, then medians and extremes."""
+    """Ratios, then medians and extremes.
+
+    ``generate_b1_ratio_X`` is of our fastest way to a peer's way X; where a word stands
+    before ``ratio``, of this way of ours.
+    """
     metrics, ratios = {}, {}
     for cpu in ("", "cpu_"):
-        kind = f"generate_b1_tokens_per_{cpu}second"
+        kind, rate = f"generate_b1_tokens_per_{cpu}second", {}
         for name, done in turns.items():
             rates = [turn["tokens"] / turn[f"{cpu}seconds"] for turn in done]
             metrics |= spread(kind, name, rates)
-        for of in ("", "_greedy", "_ahead"):
-            if f"ours{of}" in turns:
-                ratio = metrics[f"{kind}_ours{of}"] / metrics[f"{kind}_hf"]
-                ratios[f"generate_b1_{cpu}ratio_hf{of}"] = ratio
-        if "hf_lookup" in turns:
-            ratio = metrics[f"{kind}_ours_ahead"] / metrics[f"{kind}_hf_lookup"]
-            ratios[f"generate_b1_{cpu}ratio_hf_ahead_lookup"] = ratio
+            rate[name] = metrics[f"{kind}_{name}"]
+        best = max(rate[name] for name in rate if name.startswith("ours"))
+        for name in (name for name in rate if name.startswith("hf")):
+            ratios[f"generate_b1_{cpu}ratio_{name}"] = best / rate[name]
+        for way, ours, theirs in PAIRS:
+            if ours in rate and theirs in rate:
+                ratio = f"generate_b1_{way}_{cpu}ratio_{theirs}"
+                ratios[ratio] = rate[ours] / rate[theirs]
     return ratios | metrics
 
 
@@ -651,8 +690,7 @@ def tables(record: dict[str, Any], settings: Settings) -> str:
         found.append(markdown_table([record], TRAINED, rows))
     if "writing" in settings.parts:
         kind = "generate_b1_tokens_per_second_"
-        who = ("ours", "ours_ahead", "ours_greedy", "hf", "hf_lookup")
-        names = [name for name in who if f"{kind}{name}" in record["metrics"]]
+        names = [name for name in DIFFERENCES if f"{kind}{name}" in record["metrics"]]
         found.append(markdown_table([record], WRITTEN, names))
     return "\n\n".join(found)
 

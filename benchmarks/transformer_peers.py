@@ -4,6 +4,7 @@ A learner makes one update on one batch. A translator takes sentences as ids and
 ids. JoeyNMT, which lives in another environment, is in `transformer_joeynmt.py`.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -248,6 +249,12 @@ class HuggingFace:
         config.bad_words_ids = None
         config.suppress_tokens = [PAD, START, self.padding]
 
+    def compile(self) -> None:
+        """The forward pass as one program for any length, as ours is made."""
+        torch._dynamo.config.recompile_limit = 64  # its cache makes many programs
+        forward, options = self.model.forward, {"cpp_wrapper": True}
+        self.model.forward = torch.compile(forward, dynamic=True, options=options)
+
     def prepare(self, sources: Ids) -> Any:
         """What is not on the clock: nothing."""
         return sources
@@ -311,10 +318,15 @@ class CTranslate2:
 
 
 def translators(translator: Translator, folder: Path, threads: int) -> dict[str, Any]:
-    """Ours and the two that read what we export."""
+    """Ours and the two that read what we export; all but C++ also compiled."""
     to_marian(translator.model, translator.source, folder / "marian")
+    ours, theirs = copy.deepcopy(translator), HuggingFace(folder / "marian")
+    ours.compile()
+    theirs.compile()
     return {
         "ours": Ours(translator),
+        "ours_compiled": Ours(ours),
         "hf": HuggingFace(folder / "marian"),
+        "hf_compiled": theirs,
         "ctranslate2": CTranslate2(folder / "marian", folder / "ctranslate2", threads),
     }

@@ -47,6 +47,7 @@ class Rounded(nn.Module):
 def rounded(model: LanguageModel) -> LanguageModel:
     """A copy of a model in bfloat16, whose products have weights of eight bits."""
     guesser: Any = copy.deepcopy(model).eval()
+    guesser.__dict__.pop("read", None)  # compiled, it would be the model's
     for module in list(guesser.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, nn.Linear):

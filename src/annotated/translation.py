@@ -25,6 +25,7 @@ from annotated.attention import Bahdanau, Luong
 from annotated.attention import Config as AttentionConfig
 from annotated.data import DataError, read_lines, replacing
 from annotated.decoding import Bleu, Hypothesis, corpus_bleu, greedy, search_all
+from annotated.kernels import compiled
 from annotated.modern import Config as ModernConfig
 from annotated.parallel import (
     Batches,
@@ -191,6 +192,10 @@ class Translator:
         """
         found = self.search(lines, **options)
         return [self.target.decode(answers[0].ids).strip() for answers in found]
+
+    def compile(self) -> None:
+        """Turn a step into one program when it is next needed; see `compiled`."""
+        self.model.step = compiled(self.model.step)  # type: ignore[method-assign]
 
     @staticmethod
     def load(folder: str | Path, device: str = "cpu") -> "Translator":
@@ -845,6 +850,9 @@ class Translate:
     """Where to write the translations, instead of printing them."""
     n_best: int = 1
     """Translations of each sentence, with their scores if more than one."""
+    compile: bool = False
+    """Let a C++ compiler make one program of a step, on a CPU: half a minute once,
+    then less time for a word. For long inputs with a small --search.batch."""
     search: Search = field(default_factory=Search)
 
 
@@ -870,7 +878,11 @@ def translate(options: Translate) -> int:
             f"{options.text[0]}: the folder of a run, not a sentence; write --run "
             f"{options.text[0]}"
         )
+    if options.compile and options.search.device != "cpu":
+        raise DataError("--compile: on a CPU only; leave out --search.device")
     translator = Translator.load(find_run(options.run), options.search.device)
+    if options.compile:
+        translator.compile()
     found = translator.search(
         sentences(options), n_best=options.n_best, **options.search.options()
     )
