@@ -852,7 +852,7 @@ class Translate:
     """Translations of each sentence, with their scores if more than one."""
     compile: bool = False
     """Let a C++ compiler make one program of a step, on a CPU: half a minute once,
-    then less time for a word. For long inputs with a small --search.batch."""
+    then less time for a word. It pays for long inputs in small batches."""
     search: Search = field(default_factory=Search)
 
 
