@@ -53,7 +53,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,13 +66,11 @@ from torch import nn
 
 from annotated.data import DataError
 from annotated.decoding import greedy
-from annotated.guessing import guessed, rounded
-from annotated.kernels import compiled
 from annotated.language import (
     LANGUAGE,
     PRESETS,
     Sampling,
-    continuations,
+    Writer,
     flops_per_token,
     load_language_model,
     next_words,
@@ -84,7 +82,7 @@ from annotated.llama import SPECIAL_IDS, llama_config, llama_weights
 from annotated.modern import Config, LanguageModel
 from annotated.parallel import Batch
 from annotated.records import markdown_table, read_record, write_record
-from annotated.subwords import END, PAD, START
+from annotated.subwords import END, PAD, START, Words
 from annotated.tokens import Packed, open_tokens
 from annotated.training import (
     Copies,
@@ -414,32 +412,26 @@ def measure_training(settings: Settings) -> tuple[dict[str, float], dict[str, An
 
 Ids = list[int]
 Write = Callable[[Ids], Ids]
-Made = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def our_writer(
-    model: LanguageModel, new: int, ahead: int = 0, made: Made | None = None
+    model: LanguageModel, new: int, ahead: int = 0, compiled: bool = False
 ) -> Write:
     """As `annotated generate` writes at temperature 0, from ids to ids."""
     how, race = Sampling(temperature=0.0), torch.zeros(1, dtype=torch.int64)
-    model, guesser = copy.copy(model), rounded(model) if ahead else None
-    if made:
-        for reader in filter(None, (model, guesser)):
-            reader.read = made(reader.read)  # type: ignore[method-assign]
+    vocabulary = Words.learn([])  # which ids do not need
+    writer = Writer(copy.copy(model), vocabulary, ahead=ahead)
+    if compiled:
+        writer.compile()
 
     def choose(logits: torch.Tensor, n: int) -> torch.Tensor:
         return next_words(logits, how, race)
 
-    def words(prompt: Ids) -> Iterator[Any]:
-        if guesser:
-            return guessed(model, guesser, prompt, choose, new, ahead)
-        return continuations(model, [prompt], choose, new)
-
     def write(prompt: Ids) -> Ids:
         found: Ids = []
-        for word in words(prompt):
-            found.append(int(word))
-            if found[-1] == END:
+        for (word,) in writer.words([prompt], choose, new):
+            found.append(word)
+            if word == END:
                 break
         return found
 
@@ -476,14 +468,6 @@ def their_writer(llama: Any, new: int, ahead: int = 0) -> Write:
         return list(found[0, len(prompt) :].tolist())
 
     return write
-
-
-def compiled_llama(llama: Any) -> Any:
-    """A copy whose forward pass is one program for texts of any length, as ours is."""
-    made = copy.deepcopy(llama)
-    options = {"cpp_wrapper": True}
-    made.forward = torch.compile(made.forward, dynamic=True, options=options)
-    return made
 
 
 def write_all(write: Write, prompts: list[Ids], device: str) -> dict[str, Any]:
@@ -551,9 +535,10 @@ def measure_writing(settings: Settings) -> tuple[dict[str, float], dict[str, Any
         writers["ours_ahead"] = our_writer(model, new, ahead)
         writers["hf_lookup"] = their_writer(llama, new, ahead)
     if folder and settings.device == "cpu" and settings.compiled:
-        writers["ours_compiled"] = our_writer(model, new, made=compiled)
-        writers["ours_ahead_compiled"] = our_writer(model, new, ahead, compiled)
-        writers["hf_compiled"] = their_writer(compiled_llama(llama), new)
+        writers["ours_compiled"] = our_writer(model, new, compiled=True)
+        writers["ours_ahead_compiled"] = our_writer(model, new, ahead, compiled=True)
+        peers.compile_forward(compiled_llama := copy.deepcopy(llama))
+        writers["hf_compiled"] = their_writer(compiled_llama, new)
     work = {
         name: told(write_all, write, prompts.tolist(), settings.device)
         for name, write in writers.items()

@@ -231,6 +231,13 @@ class Ours:
         return [best.ids for best, *_ in found]
 
 
+def compile_forward(model: Any) -> None:
+    """A peer's forward pass as one program for any length, made as ours is."""
+    torch._dynamo.config.recompile_limit = 64  # its cache makes many programs
+    options = {"cpp_wrapper": True}
+    model.forward = torch.compile(model.forward, dynamic=True, options=options)
+
+
 class HuggingFace:
     """`generate` on the exported folder.
 
@@ -248,12 +255,6 @@ class HuggingFace:
         self.padding = config.pad_token_id
         config.bad_words_ids = None
         config.suppress_tokens = [PAD, START, self.padding]
-
-    def compile(self) -> None:
-        """The forward pass as one program for any length, as ours is made."""
-        torch._dynamo.config.recompile_limit = 64  # its cache makes many programs
-        forward, options = self.model.forward, {"cpp_wrapper": True}
-        self.model.forward = torch.compile(forward, dynamic=True, options=options)
 
     def prepare(self, sources: Ids) -> Any:
         """What is not on the clock: nothing."""
@@ -322,7 +323,7 @@ def translators(translator: Translator, folder: Path, threads: int) -> dict[str,
     to_marian(translator.model, translator.source, folder / "marian")
     ours, theirs = copy.deepcopy(translator), HuggingFace(folder / "marian")
     ours.compile()
-    theirs.compile()
+    compile_forward(theirs.model)
     return {
         "ours": Ours(translator),
         "ours_compiled": Ours(ours),

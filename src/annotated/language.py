@@ -656,14 +656,12 @@ def find_language_run(given: Path | None) -> Path:
 
 def generate(options: Generate) -> int:
     """Run `annotated generate`."""
-    check_device(options.device)
+    check_device(options.device, options.compile)
     options.sampling.check()
     if not options.prompt:
         raise DataError("--prompt: give a beginning, or leave the option out")
     if options.ahead < 0 or (options.ahead and options.device != "cpu"):
         raise DataError(f"--ahead {options.ahead}: give 0 or more, and 0 without a CPU")
-    if options.compile and options.device != "cpu":
-        raise DataError("--compile: on a CPU only; leave out --device")
     folder = find_language_run(options.run)
     writer, prompts = load_language_model(folder, options.device), options.prompt
     writer.ahead = options.ahead

@@ -646,13 +646,15 @@ def run_identity(options: Train, config: ModelConfig) -> dict[str, Any]:
     return {"model": describe(config)} | settings | start
 
 
-def check_device(device: str) -> None:
-    """Refuse a GPU that is not there."""
+def check_device(device: str, compiling: bool = False) -> None:
+    """Refuse a GPU that is not there, or for steps that are compiled."""
     if device == "cuda" and not torch.cuda.is_available():
         raise DataError(
             "--device cuda: torch finds no CUDA GPU; take --device cpu, or install a "
             "torch that is built for CUDA"
         )
+    if compiling and device != "cpu":
+        raise DataError("--compile: on a CPU only; leave out --device")
 
 
 def set_threads(threads: int | None) -> None:
@@ -878,8 +880,7 @@ def translate(options: Translate) -> int:
             f"{options.text[0]}: the folder of a run, not a sentence; write --run "
             f"{options.text[0]}"
         )
-    if options.compile and options.search.device != "cpu":
-        raise DataError("--compile: on a CPU only; leave out --search.device")
+    check_device(options.search.device, options.compile)
     translator = Translator.load(find_run(options.run), options.search.device)
     if options.compile:
         translator.compile()

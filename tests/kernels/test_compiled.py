@@ -2,8 +2,7 @@
 
 import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -74,14 +73,9 @@ print("the same")
 
 @needs_compiler
 @pytest.mark.parametrize("program", [SEARCHES, WRITES], ids=["searches", "writes"])
-def test_compiled_finds_the_same(program: str) -> None:
+def test_compiled_finds_the_same(program: str, alone: Callable[..., str]) -> None:
     """In a process of its own, where no call is checked for its shapes."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "the same"
+    assert alone("-c", program) == "the same"
 
 
 @needs_compiler
@@ -119,14 +113,8 @@ def test_not_on_a_gpu(
 
 
 @needs_compiler
-def test_translate_compiled() -> None:
+def test_translate_compiled(alone: Callable[..., str]) -> None:
     """The command, with the model of the book."""
-    words = [sys.executable, "-W", "ignore", "-m", "annotated", "translate"]
-    words += ["A dog runs on the beach.", "--quiet", "--batch", "1", "--beam", "1"]
-    found = [
-        subprocess.run(
-            [*words, *more], capture_output=True, text=True, timeout=600, check=True
-        ).stdout
-        for more in ([], ["--compile"])
-    ]
-    assert found[0] == found[1] != ""
+    words = ["-m", "annotated", "translate", "A dog runs on the beach.", "--quiet"]
+    words += ["--batch", "1", "--beam", "1"]
+    assert alone(*words) == alone(*words, "--compile") != ""

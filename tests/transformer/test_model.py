@@ -3,8 +3,7 @@
 import doctest
 import math
 import random
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -436,17 +435,12 @@ print("one graph")
 """
 
 
-def test_compiles_into_one_graph() -> None:
+def test_compiles_into_one_graph(alone: Callable[..., str]) -> None:
     """A graph break in training would be an error, and the gradients are the same.
 
     In a process of its own, where no call is checked for its shapes.
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", COMPILED],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "one graph"
+    assert alone("-c", COMPILED) == "one graph"
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
