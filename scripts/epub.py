@@ -11,6 +11,7 @@ import shutil
 import sys
 from importlib.metadata import metadata, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 from zipfile import ZipFile
 
@@ -23,16 +24,14 @@ ROOT = Path(__file__).resolve().parents[1]
 WEBSITE = {"sphinx_book_theme", "sphinx_comments", "sphinx_copybutton", "sphinx_design"}
 
 
-def contents(pages: list[str]) -> Path:
-    """Give the table of contents, down to sections; of the pages named, if any are."""
+def contents(pages: list[str], made: Path) -> Path:
+    """Write the contents, down to sections; of the pages named, if any are."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     toc["defaults"] = {"titlesonly": False}  # the website lists sections by itself
     for part in toc["parts"]:
         kept = [c for c in part["chapters"] if not pages or c["file"] in pages]
         part["chapters"] = kept
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    made = ROOT / "_build" / "epub-toc.yml"
-    made.parent.mkdir(exist_ok=True)
     made.write_text(yaml.safe_dump(toc), encoding="utf-8")
     return made
 
@@ -97,25 +96,25 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=Path, default=ROOT / "_build" / "html" / "annotated.epub"
     )
     options = parser.parse_args(arguments)
-    folder = ROOT / "_build" / "epub"
-    shutil.rmtree(folder, ignore_errors=True)  # all that is in it would be bound
-    with patch_docutils(), docutils_namespace():
+    with TemporaryDirectory() as own, patch_docutils(), docutils_namespace():
+        scratch = Path(own)  # nobody else's: what lies in it is bound
         app = Sphinx(
             srcdir=ROOT,
             confdir=None,
-            outdir=folder,
-            doctreedir=ROOT / "_build" / ".doctrees-epub",
+            outdir=scratch / "pages",
+            doctreedir=scratch / "doctrees",
             buildername="epub",
-            confoverrides=settings(contents(options.pages)),
+            confoverrides=settings(contents(options.pages, scratch / "toc.yml")),
             warningiserror=not options.pages,
             keep_going=True,
         )
         app.build(force_all=True)
-    if app.statuscode:
-        sys.exit(app.statuscode)
-    check(folder / "annotated.epub")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "annotated.epub", options.out)
+        if app.statuscode:
+            sys.exit(app.statuscode)
+        made = scratch / "pages" / "annotated.epub"
+        check(made)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, options.out)
     print(f"{options.out.stat().st_size / 1e6:.1f} MB: {options.out}")
 
 
