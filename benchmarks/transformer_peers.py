@@ -250,7 +250,7 @@ class HuggingFace:
     def __init__(self, folder: Path) -> None:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-        self.model = transformers.MarianMTModel.from_pretrained(folder).eval()
+        self.model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
         config = self.model.generation_config
         self.padding = config.pad_token_id
         config.bad_words_ids = None

@@ -38,9 +38,10 @@ from annotated.transformer import (
 from annotated.translation import WEIGHTS, Translator, as_modern, find_run, write_setup
 
 __all__ = [
-    "MARIAN_SPECIAL", "NEVER", "Export", "Order", "export", "generation_config",
-    "marian_channels", "marian_config", "marian_tokenizer", "marian_weights",
-    "new_folder", "put_file", "reads", "show_folder", "to_bf16", "to_marian", "writes",
+    "ABROAD", "MARIAN_SPECIAL", "NEVER", "Export", "Order", "export",
+    "generation_config", "marian_channels", "marian_config", "marian_tokenizer",
+    "marian_weights", "new_folder", "put_file", "reads", "show_folder", "to_bf16",
+    "to_marian", "writes",
 ]
 
 
@@ -105,11 +106,15 @@ def layer_parts(layer: EncoderLayer, order: Order) -> dict[str, Tensors]:
 
 # %% notebooks/k_export.ipynb#marian-weights
 NEVER = -1e4
+ABROAD = {
+    "post": ("marian", "MarianMTModel"),
+    "pre": ("pegasus", "PegasusForConditionalGeneration"),
+}
 
 
 @torch.no_grad()
 def marian_weights(model: Transformer) -> Tensors:
-    """All tensors of a Marian model that computes what ours does."""
+    """All tensors of a model of `ABROAD` that computes what ours does."""
     d, order = model.config.d_model, marian_channels(model.config.d_model)
     words = model.output.weight[:, order]
     places = sinusoids(model.config.longest, d)[:, order].to(words)
@@ -122,10 +127,16 @@ def marian_weights(model: Transformer) -> Tensors:
         "model.decoder.embed_positions.weight": begun,
     }
     for side in ("encoder", "decoder"):
-        for i, layer in enumerate(getattr(model, side)):
-            for name, tensors in layer_parts(layer, order).items():
-                for kind, tensor in tensors.items():
-                    found[f"model.{side}.layers.{i}.{name}.{kind}"] = tensor
+        parts = {
+            f"layers.{i}.{name}": tensors
+            for i, layer in enumerate(getattr(model, side))
+            for name, tensors in layer_parts(layer, order).items()
+        }
+        if model.config.norm == "pre":
+            parts["layer_norm"] = writes(getattr(model, f"{side}_norm"), order)
+        for name, tensors in parts.items():
+            for kind, tensor in tensors.items():
+                found[f"model.{side}.{name}.{kind}"] = tensor
     return copied({name: tensor.float().cpu() for name, tensor in found.items()})
 
 
@@ -145,11 +156,6 @@ def check_marian(config: Config) -> None:
             f"the model has {', '.join(has)}; Marian has LayerNorm, sinusoids, ReLU, "
             "and keys, values and biases for each head: train such a model to export, "
             "or take --to bf16"
-        )
-    if config.norm != "post":
-        raise DataError(
-            "norm is pre: Marian normalises after each sum and has no last norm, so no "
-            "weights of its make this model; train with norm=post to export"
         )
     if config.positions != "sinusoids":
         raise DataError(
@@ -182,16 +188,17 @@ def marian_config(config: Config, vocab: int) -> dict[str, Any]:
         )
     }
     rates = ("dropout", "attention_dropout", "activation_dropout")
+    kind, name = ABROAD[config.norm]
     return {
-        "architectures": ["MarianMTModel"],
-        "model_type": "marian",
+        "architectures": [name],
+        "model_type": kind,
         "vocab_size": vocab + 1,
         "d_model": config.d_model,
         **sides,
         **{rate: getattr(config, rate) for rate in rates},
         "activation_function": "relu",
         "scale_embedding": True,
-        "normalize_before": False,
+        "normalize_before": config.norm == "pre",
         "normalize_embedding": False,
         "static_position_embeddings": True,
         "max_position_embeddings": config.longest,
@@ -258,10 +265,11 @@ TOKENIZER_CONFIG = {
 def to_marian(
     model: Transformer, vocabulary: Tokenizer, folder: str | Path, beam: int = 5
 ) -> Path:
-    """Write a folder that `MarianMTModel.from_pretrained` and CTranslate2 load.
+    """Write a folder that Hugging Face's `AutoModelForSeq2SeqLM` and CTranslate2 load.
 
-    A model that Marian's layers cannot express is a DataError. `beam` is the number of
-    hypotheses that `generate` keeps unless it is told another.
+    It is a `MarianMTModel`, with norm=pre a `PegasusForConditionalGeneration`. A model
+    that their layers cannot express is a DataError. `beam` is the number of hypotheses
+    that `generate` keeps unless it is told another.
 
     `to_marian(translator.model, translator.source, "en-de")`
     """
@@ -358,8 +366,9 @@ class Export:
     run: tyro.conf.Positional[Path | None] = None
     """A run's folder or name, else the book's model transformer-tiny-multi30k-en-de."""
     to: Literal["marian", "llama", "bf16"] = "marian"
-    """marian: a translator for Hugging Face and CTranslate2; llama: a language model
-    for Hugging Face and others; bf16: a translator for this book, in half the size."""
+    """marian: a translator for Hugging Face and CTranslate2 (a Pegasus, if its norms
+    stand before the layers); llama: a language model for Hugging Face and others;
+    bf16: a translator for this book, in half the size."""
     beam: int = 5
     """Hypotheses that Marian keeps, unless it is told another number."""
     precision: Literal["fp32", "bf16"] = "fp32"
