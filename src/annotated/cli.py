@@ -523,19 +523,19 @@ def train_command() -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `annotated`, the deep-learning papers of this book as programs."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS | {"train": train_command()},
-        prog="annotated",
-        description=main.__doc__,
-        args=arguments,
-        config=(
-            tyro.conf.FlagCreatePairsOff,
-            tyro.conf.OmitArgPrefixes,
-            tyro.conf.OmitSubcommandPrefixes,
-        ),
-    )
     typed = [word for word in arguments if word != "--resume"]
     try:
+        options = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS | {"train": train_command()},
+            prog="annotated",
+            description=main.__doc__,
+            args=arguments,
+            config=(
+                tyro.conf.FlagCreatePairsOff,
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.OmitSubcommandPrefixes,
+            ),
+        )
         return carry_out(options, shlex.join(["annotated", *typed]))
     except DataError as error:
         print(f"annotated: error: {error}", file=sys.stderr)

@@ -272,8 +272,11 @@ class TrainingError(DataError):
 # %% notebooks/b_training.ipynb#check-recipe
 def check_recipe(recipe: Any) -> None:
     """A TrainingError for a recipe that cannot be cooked."""
-    zeros = "warmup", "validate_every", "patience", "average", "weight_decay", "clip"
-    least = {"updates": 1, "accumulate": 1} | dict.fromkeys((*zeros, "r_drop"), 0)
+    zeros = (
+        *("warmup", "validate_every", "patience", "average", "weight_decay", "clip"),
+        *("r_drop", "seed"),
+    )
+    least = {"updates": 1, "accumulate": 1} | dict.fromkeys(zeros, 0)
     choices = {
         "schedule": ("noam", "cosine", "linear", "constant"),
         "optimizer": ("adam", "adamw"),
@@ -289,6 +292,8 @@ def check_recipe(recipe: Any) -> None:
     for name, known in choices.items():
         if values[name] not in known:
             raise TrainingError(f"{name} is {values[name]}: give {', '.join(known)}")
+    if not all(0 <= beta < 1 for beta in recipe.betas):
+        raise TrainingError(f"betas are {recipe.betas}: give two from 0 to below 1")
     if not 0 < recipe.learning_rate < math.inf:
         raise TrainingError(f"learning_rate is {recipe.learning_rate}: give above 0")
     if recipe.ema and recipe.average:
@@ -573,7 +578,9 @@ class Copies:
         losses = losses.to(process.device)
         if process.size == 1:
             return losses
-        return DistributedDataParallel(losses)  # it also copies process 0's weights
+        shared = DistributedDataParallel(losses)  # it also copies process 0's weights
+        shared.broadcast_buffers = False
+        return shared
 
     def evaluate(self, run: "Run", batches: BatchSource) -> dict[str, float]:
         """Scores of the model as it is."""

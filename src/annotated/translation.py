@@ -6,6 +6,7 @@
 import dataclasses
 import importlib.resources
 import json
+import math
 import os
 import re
 import sys
@@ -62,7 +63,7 @@ __all__ = [
     "is_lowercase", "learn_vocabularies", "leave", "measure", "model_folders",
     "parse_config", "run_folder", "score_split", "split_names", "train_commands",
     "train_translator", "training_batches", "translate", "validation_score",
-    "with_parts", "write_setup",
+    "with_parts", "within_places", "write_setup",
 ]
 
 
@@ -170,6 +171,24 @@ def build_model(config: ModelConfig, source_vocab: int, target_vocab: int) -> Mo
 
 
 # %% notebooks/j_translation.ipynb#translator
+def within_places(
+    model: Model, sources: Sequence[Sequence[int]], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Options with which no answer outgrows learned places; an error for a source."""
+    if not isinstance(model, Transformer) or model.config.positions != "learned":
+        return options
+    config = model.config
+    longest = max(map(len, sources), default=0)
+    if longest >= config.longest:
+        number = next(n for n, ids in enumerate(sources, 1) if len(ids) == longest)
+        raise DataError(
+            f"line {number} has {longest} subwords, and the model has learned "
+            f"{config.longest} places, one of them for the end: cut the line"
+        )
+    fits = 2 * longest + 10 < config.longest  # as search limits an answer
+    return options if fits else {"max_length": config.longest - 1} | options
+
+
 @dataclass
 class Translator:
     """A model with its two vocabularies: text in, text out."""
@@ -183,7 +202,9 @@ class Translator:
         empty = [n for n, line in enumerate(lines, 1) if not line.strip()]
         if empty:
             raise DataError(f"line {empty[0]} is empty: there is nothing to translate")
-        return search_all(self.model, self.source.encode_all(lines), **options)
+        sources = self.source.encode_all(lines)
+        options = within_places(self.model, sources, options)
+        return search_all(self.model, sources, **options)
 
     def translate(self, lines: Sequence[str], **options: Any) -> list[str]:
         """The best translation of each line.
@@ -614,6 +635,19 @@ def check_free(folder: Path, resume: bool) -> None:
         )
 
 
+def check_start(start: Path, config: ModelConfig) -> None:
+    """Refuse to begin with the weights of another architecture."""
+    if not (start / CONFIG).is_file():
+        raise DataError(f"--start {start}: no {CONFIG}; give the folder of a run")
+    theirs = describe(parse_config((start / CONFIG).read_text(encoding="utf-8")))
+    for name, ours in describe(config).items():
+        if "dropout" not in name and theirs.get(name) != ours:
+            raise DataError(
+                f"--start {start}: its {name} is {theirs.get(name)}, and this model's "
+                f"is {ours}; choose the same preset and parts"
+            )
+
+
 def begin_run(
     options: Train, config: ModelConfig, sides: Sides, folder: Path, process: Process
 ) -> Translator:
@@ -622,6 +656,7 @@ def begin_run(
         source, target = load_vocabularies(folder)
     else:
         if options.start:
+            check_start(options.start, config)
             source, target = load_vocabularies(options.start)
         elif options.tokenizer:
             source = target = load_tokenizer(options.tokenizer)
@@ -680,6 +715,8 @@ def leave(history: History, typed: str, folder: Path, process: Process) -> int:
 def train_translator(options: Train, typed: str) -> int:
     """Run `annotated train`; `typed` is the command line, for the record."""
     check_device(options.device)
+    if options.beam < 1:
+        raise DataError(f"--beam {options.beam}: give 1 or more")
     set_threads(options.threads)
     name, folder = run_folder(options)
     config = chosen_model(options)
@@ -827,7 +864,8 @@ class Search:
 
     def options(self) -> dict[str, Any]:
         """The same, as `search_all` takes them; an error names the option."""
-        if min(self.beam, self.batch) < 1 or self.length_penalty < 0:
+        power = 0 <= self.length_penalty < math.inf
+        if min(self.beam, self.batch) < 1 or not power:
             raise DataError(
                 "--beam and --batch: give 1 or more; --length-penalty: 0 or more"
             )
@@ -927,6 +965,7 @@ class Evaluate:
 
 def evaluate(options: Evaluate) -> int:
     """Run `annotated evaluate`."""
+    check_device(options.search.device)
     translator = Translator.load(find_run(options.run), options.search.device)
     data = options.data or "multi30k"
     split = options.split or split_names(data)[2]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from annotated.parallel import Batch, Batches, make_batch
 from annotated.subwords import PAD
+from annotated.transformer import Config, Transformer
 
 
 class Relay(nn.Module):
@@ -44,6 +45,18 @@ class Listed:
     def epoch(self, n: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches from the start-th on."""
         return iter(self.batches[start:])
+
+
+def with_table() -> Transformer:
+    """A model whose table of positions, eight at first, grows with its texts."""
+    torch.manual_seed(5)
+    return Transformer(Config(1, 16, 16, 2, dropout=0.0, longest=8), 12).double()
+
+
+def short_and_long() -> Listed:
+    """Batches in turn, so that only the first process meets the long texts."""
+    texts = [[[6, 7] * 10], [[3, 4, 5]] * 2, [[10, 11] * 30], [[8, 9]] * 3] * 2
+    return Listed([make_batch(rows, rows) for rows in texts])
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +112,9 @@ def validation(rows: list[list[int]]) -> Batches:
 def listed() -> Callable[..., Listed]:
     """Batches of the rows between the given numbers, the same in each epoch."""
     return lambda *cuts: Listed(cut(*cuts))
+
+
+@pytest.fixture
+def growing() -> tuple[Transformer, Listed]:
+    """A model whose table grows, and the texts that make it."""
+    return with_table(), short_and_long()

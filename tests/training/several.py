@@ -15,7 +15,7 @@ import torch
 
 from annotated.parallel import Batch
 from annotated.training import Recipe, TrainingError, processes, train
-from conftest import Listed, Relay, cut
+from conftest import Listed, Relay, cut, short_and_long, with_table
 
 HALF = (0, 35, 48, 50, 60)  # batches of very different sizes
 EVEN = tuple(range(0, 101, 10))
@@ -70,6 +70,7 @@ def main(folder: Path, rank: int) -> None:
     for name, updates, accumulate in (("one", 8, 2), ("odd", 7, 1)):
         recipe = Recipe(updates, ema=0.9, accumulate=accumulate, **STEADY)
         run(name, even, recipe, folder=folder / name)
+    run("table", short_and_long(), Recipe(4, **STEADY), model=with_table())
     model = fresh()
     spoil = Before(even, 4, lambda: model.output.bias.data.fill_(torch.nan))
     run("nan", spoil if second else even, Recipe(8, **STEADY), model=model)

@@ -134,6 +134,15 @@ def test_one_batch_cannot_be_shared(fresh: Any, listed: Any, runs: Path) -> None
     assert (runs / "said").read_text().count(said) == 1
 
 
+def test_tables_of_positions_grow_apart(growing: Any, runs: Path) -> None:
+    """Only one process meets long texts; the weights are those of one process alone."""
+    wanted, batches = growing
+    recipe = Recipe(4, accumulate=2, **STEADY)
+    train(wanted, batches, recipe, progress=False)
+    for left in both(runs, "table"):
+        equal(left["weights"], wanted.parameters())
+
+
 def test_nan_in_one_process_stops_both(runs: Path) -> None:
     """At the same update, with the same error."""
     first, second = both(runs, "nan")

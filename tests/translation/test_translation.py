@@ -30,7 +30,7 @@ from annotated.parallel import (
     parallel_lines,
 )
 from annotated.records import read_record
-from annotated.subwords import Words
+from annotated.subwords import END, Words
 from annotated.transformer import PRESETS as TRANSFORMERS
 from annotated.transformer import Config
 from annotated.translation import (
@@ -181,6 +181,22 @@ def test_translations_do_not_depend_on_the_batch(run: Path) -> None:
     assert together == alone
 
 
+def test_learned_places_come_to_an_end() -> None:
+    """A line that fits is translated to the last place; one that does not is named."""
+    words = Words.learn(["a b c"])
+    torch.manual_seed(0)
+    config = Config(1, 16, 16, 2, longest=16, positions="learned")
+    model = build_model(config, len(words), len(words)).eval()
+    with torch.no_grad():  # it never ends by itself
+        model.output.weight[END].fill_(-100)
+    translator = Translator(model, words, words)
+    quiet = {"progress": False, "beam": 2}
+    for line in ("a", "a b c a", "a b c " * 5):
+        assert len(translator.search([line], **quiet)[0][0].ids) <= 15
+    with pytest.raises(DataError, match=r"line 2 has 16 subwords.* has learned 16 pla"):
+        translator.search(["a", "a b " * 8], **quiet)
+
+
 @pytest.mark.parametrize("name", ["config.json", "source.json", "best.safetensors"])
 def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None:
     for path in run.iterdir():
@@ -213,6 +229,14 @@ def test_a_damaged_folder_is_named(run: Path, tmp_path: Path, name: str) -> None
         ("train seq2seq --bpe-dropout 1.1", "a share, 0 to 1"),
         ("train seq2seq --name My_Run", "small letters"),
         ("train seq2seq --threads 0 --quiet", "--threads 0"),
+        ("train transformer --beam 0", "--beam 0: give 1 or more"),
+        ("train transformer --updates 0", "updates is 0: give 1 or more"),
+        ("train transformer --learning-rate nan", "learning_rate is nan"),
+        ("train transformer --betas 0.9 2", "betas are (0.9, 2.0): give two from 0"),
+        ("train transformer --seed -1", "seed is -1: give 0 or more"),
+        ("translate hello --length-penalty nan", "--length-penalty: 0 or more"),
+        ("translate hello --device cuda", "torch finds no CUDA GPU"),
+        ("evaluate --device cuda", "torch finds no CUDA GPU"),
         ("translate hello --run no-such-run", "no-such-run: no such folder, and runs/"),
         ("evaluate no-such-run", "`annotated train` puts runs there"),
     ],
@@ -227,6 +251,7 @@ def test_bad_options(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANNOTATED_DATA", str(tmp_path))
     monkeypatch.setenv("ANNOTATED_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(words.split()) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -597,9 +622,15 @@ def test_a_run_starts_where_another_ended(
     assert record["config"]["start"] == "small"
     assert "--start" in record["command"]
     capsys.readouterr()
-    other_shape = [*words.split(), "--preset", "small", "--out", str(tmp_path / "no")]
-    assert main(other_shape) == 2
-    assert "another model" in capsys.readouterr().err
+    for others, says in {
+        "--preset small": "its d_model is 128, and this model's is 256",
+        "--norm-place pre": "its norm is post, and this model's is pre",
+        "--positions rotary": "its family is transformer, and this model's is modern",
+    }.items():
+        line = [*words.split(), *others.split(), "--out", str(tmp_path / "no")]
+        assert main(line) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_small_letters_are_kept_with_the_run(
