@@ -47,6 +47,13 @@ def load(path: str) -> ModuleType:
     return module
 
 
+@pytest.mark.parametrize("module", ["transformer", "modern"])
+def test_a_chapter_s_model_is_short(module: str) -> None:
+    """All of it can be read in one sitting."""
+    text = (ROOT / "src" / "annotated" / f"{module}.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 350
+
+
 def test_make_alone_lists_every_target() -> None:
     """Somebody who types `make` learns what there is."""
     shown = subprocess.run(

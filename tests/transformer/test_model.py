@@ -431,6 +431,12 @@ for norm in ("post", "pre"):
     model.output(model.features(batch)).logsumexp(-1).sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+    rates = {"dropout": 0.3, "attention_dropout": 0.2, "activation_dropout": 0.1}
+    model = Transformer(Config(2, 8, 12, 2, norm=norm, **rates), 14).train()
+    fast = torch.compile(model.features, backend="aot_eager", fullgraph=True)
+    model.output(fast(batch)).logsumexp(-1).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 print("one graph")
 """
 
@@ -438,9 +444,37 @@ print("one graph")
 def test_compiles_into_one_graph(alone: Callable[..., str]) -> None:
     """A graph break in training would be an error, and the gradients are the same.
 
-    In a process of its own, where no call is checked for its shapes.
+    With dropout in all of its places too. In a process of its own, where no call is
+    checked for its shapes.
     """
     assert alone("-c", COMPILED) == "one graph"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_cuda_computes_what_the_cpu_does(build: Any, batch: Batch, norm: str) -> None:
+    """Features, gradients and steps in 64 bits; 16 bits compiled are near."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    here, there = build(norm=norm), build(norm=norm).cuda()
+    sent = batch.to(torch.device("cuda"))
+    wanted, found = here.features(batch), there.features(sent)
+    torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=1e-10)
+    for model, features in ((here, wanted), (there, found)):
+        model.output(features).logsumexp(-1).sum().backward()
+    for one, other in zip(here.parameters(), there.parameters(), strict=True):
+        torch.testing.assert_close(other.grad.cpu(), one.grad, rtol=0, atol=1e-10)
+    sources = [[5, 6, 7], [8]]
+    answers = [
+        search_all(model, sources, device=device, progress=False)
+        for model, device in ((here, "cpu"), (there, "cuda"))
+    ]
+    assert [a[0].ids for a in answers[0]] == [a[0].ids for a in answers[1]]
+    fast = torch.compile(there.float().train().features)
+    with torch.autocast("cuda", torch.bfloat16):
+        near = fast(sent)
+        near.float().logsumexp(-1).sum().backward()
+    torch.testing.assert_close(near.double().cpu(), wanted, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
