@@ -89,6 +89,7 @@ PEAKS = {  # by a part of torch's name for it; the first that fits
     "B200": 2250e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
 }
@@ -175,6 +176,9 @@ class TrainLanguage:
     """Tokens of a batch."""
     validation: int = 65_536
     """Tokens of the validation split that are scored during training, at most."""
+    compile: bool = False
+    """Let torch.compile make one program of the model: minutes at first, then faster
+    updates, above all on a GPU."""
     dropout: float = 0.0
     """Share of the values that training drops; some helps on a small text."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -195,12 +199,18 @@ class TrainLanguage:
 
 # %% notebooks/l_language.ipynb#chosen-language
 def chosen_config(options: TrainLanguage) -> Config:
-    """The preset, with the dropout that was asked for."""
+    """The preset, with the dropout that was asked for, and as long as its rows."""
+    if options.validation < 1:
+        raise DataError(f"--validation {options.validation}: give 1 or more")
+    if options.compile and options.parallel == "fsdp":
+        raise DataError("--compile: for whole models only; leave one of the two out")
     if options.preset not in PRESETS:
         known = ", ".join(PRESETS)
         raise DataError(f"--preset {options.preset}: lm has {known}; choose one")
+    config = PRESETS[options.preset]
+    longest = max(config.longest, options.length)
     try:
-        return dataclasses.replace(PRESETS[options.preset], dropout=options.dropout)
+        return dataclasses.replace(config, dropout=options.dropout, longest=longest)
     except ValueError as error:
         raise DataError(f"--{error}") from None
 
@@ -218,9 +228,14 @@ def prepare(
     options: TrainLanguage, folder: Path, process: Process
 ) -> tuple[Path, Tokenizer, dict[str, Tokens]]:
     """Where the token files are, their vocabulary, and the splits."""
-    given = Path(*options.data[:1])
-    if (given / VOCABULARY).is_file():
-        place = given.resolve()
+    folders = [name for name in options.data if (Path(name) / VOCABULARY).is_file()]
+    if folders and len(options.data) > 1:
+        raise DataError(
+            f"--data {folders[0]}: a folder of tokens is all the data of a run; leave "
+            "out the rest, or give the texts themselves"
+        )
+    if folders:
+        place = Path(folders[0]).resolve()
     else:
         place, kind, size = folder / "tokens", options.tokenizer, options.vocabulary
         if not process.rank and not (folder / LAST).is_file():
@@ -234,7 +249,10 @@ def language_identity(
     options: TrainLanguage, config: Config, text: Tokens
 ) -> dict[str, Any]:
     """What a checkpoint must agree on with the run that goes on from it."""
-    return {
+    asked: dict[str, Any] = {"data": list(options.data), "tokenizer": options.tokenizer}
+    asked["vocabulary_size"] = options.vocabulary
+    given = (Path(*options.data[:1]) / VOCABULARY).is_file()
+    return ({} if given else asked) | {
         "model": dataclasses.asdict(config),
         "text": text.notes["checksum"],
         "vocabulary": text.notes["vocabulary"],
@@ -310,11 +328,15 @@ def train_language(options: TrainLanguage, typed: str) -> int:
             parallel = chosen_parallel(options, folder, process)
         torch.manual_seed(seed)
         model = LanguageModel(config, len(vocabulary))
+        if options.compile:
+            model.features = torch.compile(model.features)  # type: ignore[method-assign]
         identity = language_identity(options, config, text["train"])
+        flops = flops_per_token(config, len(vocabulary), length)
+        peak = peak_flops(process.device)
         history = train(
             model, batches, options.recipe, validation=held_out, folder=folder,
             identity=identity, device=options.device, progress=not options.quiet,
-            parallel=parallel,
+            parallel=parallel, peak_tokens=peak and peak * process.size / flops,
         )
     if finished or process.rank or history.stopped == "interrupted":
         return leave(history, typed, folder, process)
@@ -343,8 +365,13 @@ def measure_language(
     sizes = options.length, options.tokens, process.device
     vocab = model.output.out_features
     flops = flops_per_token(model.config, vocab, options.length)
-    last = [row for row in history if "tokens" in row][-1]
-    speed, peak = last["tokens"] / last["seconds"], peak_flops(process.device)
+    rows = [row for row in history if "tokens" in row]
+    last, before = rows[-1], [0, *(row["tokens"] for row in rows[:-1])]
+    updating = sum(
+        (row["tokens"] - told) / row["tokens_per_second"]
+        for told, row in zip(before, rows, strict=True)
+    )
+    speed, peak = last["tokens"] / updating, peak_flops(process.device)
     validation = score_text(model, text["val"], *sizes)["bits_per_byte"]
     metrics = score_text(model, text["test"], *sizes) | {
         "validation_bits_per_byte": validation,

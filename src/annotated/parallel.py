@@ -331,6 +331,10 @@ class Batch(NamedTuple):
         """The same batch on another device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
+    def pinned(self) -> "Batch":
+        """The same batch in memory from which a GPU copies by itself."""
+        return Batch(*(tensor.pin_memory() for tensor in self))
+
     @property
     def tokens(self) -> int:
         """How many words are asked for: the places of target_out that are no PAD."""

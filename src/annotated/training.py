@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -689,9 +690,12 @@ def add_gradient(run: Run, batch: Batch, tokens: float) -> Float[Tensor, "2"]:
     return torch.stack(losses).detach().cpu()
 
 
-def step(run: Run, group: list[Batch]) -> None:
-    """One update on the mean loss over all real tokens of a group of batches."""
-    began, recipe, size = time.perf_counter(), run.recipe, run.process.size
+def step(run: Run, group: list[Batch], began: float) -> None:
+    """One update on the mean loss over all real tokens of a group of batches.
+
+    Its time is counted from `began`, when the group was asked for.
+    """
+    recipe, size = run.recipe, run.process.size
     tokens = sum(batch.tokens for batch in group)
     rate = run.learning_rate()
     sums = torch.zeros(2, dtype=torch.float64)
@@ -957,6 +961,7 @@ class Watcher:
         self.validation: BatchSource | None = None
         self.score: Callable[[Any], dict[str, float]] | None = None
         self.board: Any = None
+        self.peak_tokens: float | None = None
         self.best: dict[str, Tensor] = {}  # when there is no folder
 
     def note(self, row: dict[str, Any]) -> None:
@@ -1001,8 +1006,10 @@ def after_update(watcher: Watcher, log_every: int) -> bool:
     run, place, recipe = watcher.run, watcher.run.place, watcher.run.recipe
     last = place.update == recipe.updates
     if last or place.update % log_every == 0:
-        rate = run.optimizer.param_groups[0]["lr"]
-        watcher.note({**place.means(), "learning_rate": rate})
+        row = place.means() | {"learning_rate": run.optimizer.param_groups[0]["lr"]}
+        if watcher.peak_tokens:
+            row["mfu"] = row["tokens_per_second"] / watcher.peak_tokens
+        watcher.note(row)
     every = recipe.validate_every
     due = last or (every > 0 and place.update % every == 0)
     if due and recipe.average:
@@ -1034,6 +1041,24 @@ def groups(
         if begin == number == 0:
             raise TrainingError("nothing to train on: the training data are empty")
         epoch, number = epoch + 1, 0
+
+
+# %% notebooks/b_training.ipynb#ahead
+def ahead(
+    found: Iterator[tuple[list[Batch], int, int]], ready: Callable[[Batch], Batch]
+) -> Iterator[tuple[list[Batch], int, int]]:
+    """The same groups without end, each made ready while the one before is used."""
+
+    def following() -> tuple[list[Batch], int, int]:
+        group, epoch, number = next(found)
+        return [ready(batch) for batch in group], epoch, number
+
+    with ThreadPoolExecutor(1) as other:
+        coming = other.submit(following)
+        while True:
+            group = coming.result()
+            coming = other.submit(following)
+            yield group
 
 
 # %% notebooks/b_training.ipynb#interrupt
@@ -1103,15 +1128,22 @@ def loop(
     run, files = watcher.run, watcher.files
     saved = time.monotonic()
     deal(run)
+    found = groups(batches, run.place, run.place.group)
+    if torch.device(run.device).type == "cuda":
+        found = ahead(found, Batch.pinned)
     with on_interrupt() as asked:
-        for group, epoch, number in groups(batches, run.place, run.place.group):
-            step(run, group)
+        began = time.perf_counter()
+        for group, epoch, number in found:
+            step(run, group, began)
             run.place.epoch, run.place.batch = epoch, number
             due = after_update(watcher, log_every)
             bar.update()
             for row in (row for row in watcher.history[-2:] if "loss" in row):
-                speed = f"{row['tokens_per_second']:,.0f}/s"
-                bar.set_postfix(loss=f"{row['loss']:.3f}", tokens=speed, refresh=False)
+                shown = {"loss": f"{row['loss']:.3f}"}
+                shown["tokens"] = f"{row['tokens_per_second']:,.0f}/s"
+                if "mfu" in row:
+                    shown["mfu"] = f"{row['mfu']:.1%}"
+                bar.set_postfix(shown, refresh=False)
             ends = asked.is_set() or bool(run.place.stopped)
             late = time.monotonic() - saved >= save_every
             stop, late = run.process.any(ends, late)
@@ -1120,6 +1152,7 @@ def loop(
                 saved = time.monotonic()
             if stop:
                 return
+            began = time.perf_counter()
 
 
 # %% notebooks/b_training.ipynb#finish
@@ -1164,6 +1197,7 @@ def train(
     log_every: int = 50,
     tensorboard: bool = False,
     parallel: Copies | None = None,
+    peak_tokens: float | None = None,
 ) -> History:
     """Train a model, or go on with the run in `folder`.
 
@@ -1172,7 +1206,9 @@ def train(
     averages). `identity` is what must be equal, beside the recipe, for a run to go on.
     `save_every` is in seconds, `log_every` in updates. Each process that torchrun
     started calls it alike, with one folder that all of them see. `parallel` is how
-    they share the work: `Copies()` unless given.
+    they share the work: `Copies()` unless given. `peak_tokens` is how many tokens a
+    second the machine would reach at its peak: then the bar and the history have the
+    share that is reached, "mfu".
     """
     keep_memory()
     parallel = parallel or Copies()
@@ -1192,6 +1228,7 @@ def train(
             watcher.files = None
         else:
             watcher.validation, watcher.score = validation, score
+        watcher.peak_tokens = peak_tokens
         model.train()
         bars: dict[str, Any] = {"unit": "update", "mininterval": 1.0}
         bars |= {"total": recipe.updates, "initial": run.place.update}

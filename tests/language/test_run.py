@@ -24,9 +24,11 @@ from annotated.language import (
     PEAKS,
     Races,
     Sampling,
+    TrainLanguage,
     Writer,
     bits_per_byte,
     chances,
+    chosen_config,
     continuations,
     draw,
     flops_per_token,
@@ -98,6 +100,7 @@ def test_utilisation() -> None:
         ("NVIDIA H200", 989e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA GeForce RTX 4090", None),
     ],
@@ -373,8 +376,8 @@ STEPS = """
 import os, signal, sys
 from annotated import cli, training
 step, seen = training.step, []
-def stopping(run, group):
-    step(run, group)
+def stopping(*what):
+    step(*what)
     seen.append(1)
     if len(seen) == 5:
         os.kill(os.getpid(), signal.SIGINT)
@@ -407,6 +410,38 @@ def test_resume_in_the_middle_of_an_epoch(
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert main([*words, "--resume"]) == 0
     assert "finished already" in capsys.readouterr().out
+
+
+COMPILING = """
+import functools, sys
+import torch
+from annotated import cli
+asked = []
+
+def compile(method):
+    asked.append(method.__name__)
+    return whole(method, backend="aot_eager", fullgraph=True)
+
+whole, torch.compile = torch.compile, compile
+assert cli.main(sys.argv[1:]) == 0
+assert asked == ["features"], asked
+"""
+
+
+def test_a_compiled_training_is_the_same(
+    command: Words, story: Path, run: Path, tmp_path: Path, alone: Callable[..., str]
+) -> None:
+    """One graph without a break, also in bfloat16; the weights are as without it."""
+    alone("-c", COMPILING, *command(story, tmp_path / "first", "--compile"))
+    for name, tensor in load_weights_of(run / "best.safetensors").items():
+        other = load_weights_of(tmp_path / "first" / "best.safetensors")[name]
+        torch.testing.assert_close(other, tensor, rtol=0, atol=1e-4)
+
+
+def test_a_model_is_as_long_as_its_rows() -> None:
+    """What it was trained on is what its configuration says."""
+    assert chosen_config(TrainLanguage(length=1500)).longest == 1500
+    assert chosen_config(TrainLanguage()).longest == 1024
 
 
 def load_weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -450,6 +485,9 @@ def test_another_text_does_not_resume(
     words = command(tmp_path / "tokens", tmp_path / "run", "--resume")
     assert main(words) == 2
     assert "another run" in capsys.readouterr().err
+    (tmp_path / "run" / "first.json").unlink()  # of texts their names count
+    assert main(command(other, tmp_path / "run", "--resume")) == 2
+    assert "data is" in capsys.readouterr().err
     assert main(command(story, run)) == 2
     assert "--resume" in capsys.readouterr().err
 
@@ -485,6 +523,9 @@ def test_weights_of_another_size(run: Path, tmp_path: Path) -> None:
         ("train lm --name My_Run", "small letters"),
         ("train lm --threads 0", "--threads 0"),
         ("train lm --data nothing.txt", "nothing.txt"),
+        ("train lm --validation 0", "--validation 0: give 1 or more"),
+        ("train lm --compile --parallel fsdp", "--compile: for whole models only"),
+        ("train lm --data RUN/tokens STORY", "a folder of tokens is all the data"),
         ("train lm --data STORY --length 256 --tokens 128", "--length 256"),
         ("train lm --data STORY --tokenizer no.json", "no.json"),
         ("train lm --data STORY --vocabulary 9", "259 or more"),

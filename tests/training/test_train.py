@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 from annotated.parallel import Batch, Batches
 from annotated.subwords import PAD
 from annotated.training import (
+    Place,
     Recipe,
     TrainingError,
+    ahead,
     evaluate,
+    groups,
     keep_memory,
     load_weights,
     mean_weights,
@@ -512,6 +516,46 @@ def test_progress_bar(
     assert "loss=" in said
     assert "tokens=" in said
     assert "4/4" in said
+
+
+def test_share_of_the_peak(
+    fresh: Any, batches: Batches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bar and the history have it where the peak is known."""
+    history = train(fresh(), batches, Recipe(4), log_every=2, peak_tokens=1e7)
+    for row in history:
+        assert row["mfu"] == row["tokens_per_second"] / 1e7
+    assert "mfu=" in capsys.readouterr().err
+    assert "mfu" not in train(fresh(), batches, Recipe(1), **QUIET)[-1]
+
+
+def test_seconds_are_those_of_loading_too(fresh: Any, batches: Batches) -> None:
+    """An update begins when its batches are asked for."""
+    slow = Calls(batches, {2: lambda: time.sleep(0.5)})
+    history = train(fresh(), slow, Recipe(4), log_every=1, **QUIET)
+    assert max(row["seconds"] for row in history) >= 0.5
+
+
+def test_batches_are_made_ahead(batches: Batches, listed: Any) -> None:
+    """The next group is made while one is used; an error comes in its turn."""
+    made: list[int] = []
+
+    def ready(batch: Any) -> Any:
+        made.append(len(made))
+        return batch
+
+    found = ahead(groups(batches, Place(), 2), ready)
+    wanted = groups(batches, Place(), 2)
+    for _ in range(5):
+        (one, *at), (other, *there) = next(found), next(wanted)
+        assert at == there
+        assert all(
+            torch.equal(a.source, b.source) for a, b in zip(one, other, strict=True)
+        )
+    found.close()
+    assert len(made) == 12  # five groups of two, and one that is not used
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        next(ahead(groups(listed(0), Place(), 1), ready))
 
 
 def test_keep_memory() -> None:
