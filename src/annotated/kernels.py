@@ -144,6 +144,7 @@ class Module(nn.Module):
             self.__dict__[name] = value
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
+        """A part by its name; ``register_module`` comes here, too."""
         super().add_module(name, module)
         self.__dict__[name] = module
 
