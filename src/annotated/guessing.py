@@ -75,6 +75,8 @@ def read_on(
     model: LanguageModel, words: list[int], past: Past, last: int
 ) -> tuple[Float[Tensor, "seq vocab"], Past]:
     """Logits behind the `last` of some words that follow a past, and a longer past."""
+    if model.output.weight.device.type != "cpu":
+        raise ValueError("guessing ahead goes on a CPU only: move the model there")
     old, new, visible = known(past), len(words), None
     if old and new > 1:  # else all of it is seen, or it is causal by itself
         visible = torch.ones(new, old + new, dtype=torch.bool).tril(old)[None, None]

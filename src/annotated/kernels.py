@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
 
 from annotated.data import DataError
 from annotated.training import dropout
@@ -37,6 +39,7 @@ class Norm(torch.autograd.Function):
         return normed * gain
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
         """The gradients by x and by the gain."""
         normed, scale, gain = ctx.saved_tensors
@@ -86,6 +89,34 @@ def in_strips(
     return torch.cat(strips, dim=-2).flatten(1, 2)
 
 
+# %% notebooks/o_kernels.ipynb#grouped-attention
+def takes_groups(*inputs: Any) -> bool:
+    """Whether torch's fast attention, given these, takes groups of heads as they are.
+
+    On a CPU it does; on a GPU not in single precision or under a mask.
+    """
+    if inputs[0].device.type != "cuda":
+        return True
+    asked = SDPAParams(*inputs, True)  # type: ignore[call-arg]
+    return can_use_flash_attention(asked)
+
+
+def grouped_attention(
+    query: Float[Tensor, "batch heads q d_head"],
+    key: Float[Tensor, "batch kv_heads k d_head"],
+    value: Float[Tensor, "batch kv_heads k d_head"],
+    visible: Bool[Tensor, "#batch #heads #q k"] | None = None,
+    p: float = 0.0,
+    is_causal: bool = False,
+) -> Float[Tensor, "batch heads q d_head"]:
+    """Attention of heads in groups, never by way of a table of all weights."""
+    fast, group = F.scaled_dot_product_attention, query.shape[1] // key.shape[1]
+    together = takes_groups(query, key, value, visible, p, is_causal)
+    if group > 1 and not together:
+        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    return fast(query, key, value, visible, p, is_causal, enable_gqa=together)
+
+
 # %% notebooks/o_kernels.ipynb#causal-attention
 def causal_attention(
     query: Float[Tensor, "batch heads q d_head"],
@@ -100,8 +131,7 @@ def causal_attention(
     low = query.dtype == torch.bfloat16 and query.requires_grad
     if query.device.type == "cpu" and (p or low):
         return in_strips(query, key, value, p)
-    fast = F.scaled_dot_product_attention
-    return fast(query, key, value, None, p, True, enable_gqa=True)
+    return grouped_attention(query, key, value, None, p, True)
 
 
 # %% notebooks/o_kernels.ipynb#module
@@ -112,6 +142,11 @@ class Module(nn.Module):
         super().__setattr__(name, value)
         if name in self.__dict__.get("_modules", ()):
             self.__dict__[name] = value
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """A part by its name; ``register_module`` comes here, too."""
+        super().add_module(name, module)
+        self.__dict__[name] = module
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)

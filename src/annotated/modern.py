@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from annotated.kernels import Module, causal_attention, rms_norm
+from annotated.kernels import Module, causal_attention, grouped_attention, rms_norm
 from annotated.parallel import Batch
 from annotated.seq2seq import check_config
 from annotated.subwords import START
@@ -155,18 +155,15 @@ class GatedFeedForward(Module):
 # %% notebooks/05_modern.ipynb#config
 @dataclass(frozen=True)
 class Config(TransformerConfig):
-    """Chapter 4's choices, some made anew, and those of this chapter: a Llama.
-
-    ``rope`` is the base of the rotations, 0 for none; ``gate`` "none" is chapter 4's.
-    """
+    """Chapter 4's choices, some made anew, and those of this chapter: a Llama."""
 
     norm: Literal["post", "pre"] = "pre"
     positions: Literal["sinusoids", "learned", "none"] = "none"
     dropout: float = 0.0
     kv_heads: int = 8
-    rope: float = 10_000.0
+    rope: float = 10_000.0  # the base of the rotations, 0 for none
     scaling: Scaling | None = None
-    gate: Literal["none", "sigmoid", "relu", "gelu", "silu"] = "silu"
+    gate: Literal["none", "sigmoid", "relu", "gelu", "silu"] = "silu"  # none: a ReLU
     rms: bool = True
     eps: float = 1e-5
     bias: bool = False
@@ -175,8 +172,13 @@ class Config(TransformerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_config(self, "kv_heads")
-        if self.heads % (n := self.kv_heads):
-            raise ValueError(f"kv_heads is {n}: give a divisor of heads, {self.heads}")
+        for part, whole in ("heads", "d_model"), ("kv_heads", "heads"):
+            if (size := getattr(self, whole)) % (n := getattr(self, part)):
+                raise ValueError(f"{part} is {n}: give a divisor of {whole}, {size}")
+        ends = {"attention_dropout": 1, "activation_dropout": 1, "rope": math.inf}
+        for name, end in ends.items():
+            if not 0 <= (x := getattr(self, name)) < end:
+                raise ValueError(f"{name} is {x}: give 0 to less than {end}")
 
     def attention(self, own: bool = True) -> Any:
         return GroupedQueryAttention(self, rotated=own and self.rope > 0)
@@ -204,12 +206,11 @@ class GroupedQueryAttention(Module):
 
     def __init__(self, config: Config, rotated: bool = True) -> None:
         super().__init__()
-        c, d, head = config, config.d_model, config.d_model // config.heads
-        self.heads, self.kv_heads = c.heads, c.kv_heads
-        self.dropout = c.attention_dropout
-        self.query = nn.Linear(d, c.heads * head, c.bias)
+        c, d, p = config, config.d_model, config.attention_dropout
+        self.heads, self.kv_heads, self.dropout = c.heads, c.kv_heads, p
+        self.query, head = nn.Linear(d, d, c.bias), d // c.heads
         self.key_value = nn.Linear(d, 2 * c.kv_heads * head, c.bias)
-        self.output = nn.Linear(c.heads * head, d, c.bias)
+        self.output = nn.Linear(d, d, c.bias)
         self.rotary = Rotary(frequencies(head, c.rope, c.scaling)) if rotated else None
 
     def remember(self, x: Float[Tensor, "batch k d_model"], first: int = 0) -> KeyValue:
@@ -236,8 +237,7 @@ class GroupedQueryAttention(Module):
             seen = causal(x.shape[1], x.device) if is_causal else visible
             mixed, weight = attend(query, many[:, 0], many[:, 1], seen, p)
         else:
-            fast = F.scaled_dot_product_attention
-            mixed = fast(query, key, value, visible, p, enable_gqa=True)
+            mixed = grouped_attention(query, key, value, visible, p)
         return self.output(mixed.transpose(1, 2).flatten(2)), weight
 
 
@@ -252,6 +252,8 @@ class Block(EncoderLayer):
         y, is_causal = self.after_own.read(x), past is None and visible is None
         memory = self.own.remember(y, 0 if past is None else past.shape[-2])
         if past is not None:
+            if visible is None and x.shape[1] > 1:
+                raise ValueError("several words after a past: say what is `visible`")
             memory = torch.cat([past, memory], dim=-2)
         x = self.after_own.add(x, self.own(y, memory, visible, is_causal)[0])
         y = self.after_feed_forward.read(x)
@@ -262,10 +264,9 @@ class Block(EncoderLayer):
 def first_values(model: nn.Module, layers: int) -> None:
     """Matrices normal, std 0.02; those that write into the stream less, by depth."""
     for name, parameter in model.named_parameters():
-        writes = name.endswith((".output.weight", ".outer.weight"))
+        many = 2 * layers if name.endswith((".output.weight", ".outer.weight")) else 1
         if parameter.dim() > 1:
-            std = 0.02 / math.sqrt(2 * layers) if writes else 0.02
-            nn.init.normal_(parameter, std=std)
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(many))
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
 
@@ -276,8 +277,7 @@ class LanguageModel(Module):
 
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__()
-        self.config = config
-        self.output = nn.Linear(config.d_model, vocab, bias=False)
+        self.config, self.output = config, nn.Linear(config.d_model, vocab, bias=False)
         self.embedding = None if config.tied else nn.Embedding(vocab, config.d_model)
         self.positions, self.dropout = Positions(config), config.dropout
         self.layers: Any = nn.ModuleList(Block(config) for _ in range(config.layers))

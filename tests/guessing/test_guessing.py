@@ -119,6 +119,16 @@ def test_the_words_come_as_soon_as_they_are_known() -> None:
     assert [next(words) for _ in range(9)] == plainly(model, [5], Choose(0.0), 9)
 
 
+@pytest.mark.parametrize("other", ["model", "guesser"])
+def test_not_on_a_gpu(other: str) -> None:
+    """Who tries is told so; no such device is needed to see it."""
+    pair = {"model": lively(SHAPES["usual"]), "guesser": lively(SHAPES["usual"])}
+    pair[other].to("meta")
+    words = guessed(pair["model"], pair["guesser"], [5, 6], Choose(0.0), 9, 2)
+    with pytest.raises(ValueError, match="guessing ahead goes on a CPU only"):
+        next(words)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_rounded_copy(shape: str) -> None:
     """All products have eight bits, all else sixteen, and the model keeps its own."""

@@ -11,16 +11,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import annotated.kernels
 import annotated.modern
 from annotated.decoding import StepModel, beam_search, greedy, sample
-from annotated.kernels import in_strips, rms_norm
+from annotated.kernels import Module, causal_attention, in_strips, rms_norm
 from annotated.modern import (
     PRESETS,
     Block,
     Config,
+    GroupedQueryAttention,
     LanguageModel,
     RMSNorm,
     Rotary,
@@ -227,6 +228,77 @@ def test_a_norm_trained_by_hand_is_the_librarys() -> None:
     assert type(low.grad_fn).__name__ != "NormBackward"
 
 
+def test_a_norm_by_hand_has_no_second_derivative() -> None:
+    """It would be wrong, so it is refused."""
+    x = torch.randn(3, 5, requires_grad=True)
+    y = rms_norm(x, torch.ones(5), 1e-3).square().sum()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+class Part(Module):
+    """A module with a part, and a place without one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.none = nn.Linear(2, 2), None
+
+
+@pytest.mark.parametrize("way", ["__setattr__", "add_module", "register_module"])
+@pytest.mark.parametrize("name", ["inner", "other"])
+def test_a_part_is_exchanged_in_both_places(way: str, name: str) -> None:
+    """Whoever asks for it gets the new one, and torch sees no other."""
+    pair, new = Part(), nn.Linear(2, 2)
+    getattr(pair, way)(name, new)
+    assert getattr(pair, name) is pair.__dict__[name] is pair._modules[name] is new
+    delattr(pair, name)
+    assert not hasattr(pair, name) and name not in pair._modules
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_repeated_keys_are_groups(masked: bool, monkeypatch: Any) -> None:
+    """As on a GPU where no fast kernel takes groups; gradients of all three too."""
+    seen = (torch.rand(2, 1, 7, 7) < 0.5) | torch.eye(7).bool() if masked else None
+    results, asked = [], []
+    for together in (True, False):
+
+        def answer(*inputs: Any, together: bool = together) -> bool:
+            asked.append(inputs[3] is seen and inputs[5])
+            return together
+
+        monkeypatch.setattr(annotated.kernels, "takes_groups", answer)
+        torch.manual_seed(0)
+        leaves = [torch.randn(2, heads, 7, 4).double() for heads in (6, 2, 2)]
+        query, key, value = (leaf.requires_grad_() for leaf in leaves)
+        if masked:
+            mixed = annotated.kernels.grouped_attention(query, key, value, seen)
+        else:
+            mixed = causal_attention(query, key, value)
+        mixed.square().sum().backward()
+        results.append([mixed, *(leaf.grad for leaf in leaves)])
+    assert asked == [not masked] * 2
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, **CLOSE)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+def test_a_layer_with_repeated_keys(kv_heads: int, monkeypatch: Any) -> None:
+    """What a GPU does in single precision or under a mask, in all that is called."""
+    torch.manual_seed(0)
+    layer = GroupedQueryAttention(replace(SMALL, kv_heads=kv_heads)).double().eval()
+    x, seen = torch.randn(2, 5, 24).double(), torch.ones(5, 5).tril().bool()[None, None]
+    memory, found = layer.remember(x), []
+    for together in (True, False):
+        monkeypatch.setattr(
+            annotated.kernels, "takes_groups", lambda *_, so=together: so
+        )
+        for how in ({"is_causal": True}, {"visible": seen}, {}):
+            found.append(layer(x, memory, **how)[0])
+    for one, two in zip(found[:3], found[3:], strict=True):
+        torch.testing.assert_close(one, two, **CLOSE)
+
+
 @pytest.mark.parametrize("size", [1, 5, 12, 100])
 def test_strips_are_causal_attention(size: int) -> None:
     """Of any size, with gradients of queries, keys and values."""
@@ -310,6 +382,21 @@ def test_bytes_of_the_cache(build: Any, kv_heads: int) -> None:
         start = torch.tensor([[START]])
         _, state = model.step(start, model.start(memory), memory)
     assert sum(t.nbytes for t in state.values()) == 2 * 2 * kv_heads * 4 * 11 * 2
+
+
+@pytest.mark.parametrize("words", [0, 4])
+def test_several_words_after_a_past_need_a_mask(build: Any, words: int) -> None:
+    """Without one each would see the later ones; one word alone sees all."""
+    model, ids = build().double(), torch.randint(3, VOCAB, (2, 7))
+    with torch.no_grad():
+        whole, past = model.read(ids)[0], model.read(ids[:, :words])[1]
+        with pytest.raises(ValueError, match="several words after a past"):
+            model.read(ids[:, words:], past)
+        seen = torch.ones(7, 7).tril().bool()[None, None, words:]
+        found = model.read(ids[:, words:], past, seen)[0]
+        torch.testing.assert_close(found, whole[:, words:], **CLOSE)
+        one = model.read(ids[:, words : words + 1], past)[0]
+        torch.testing.assert_close(one[:, 0], whole[:, words], **CLOSE)
 
 
 # Search and training
@@ -451,6 +538,11 @@ def test_layers_take_their_parts_from_the_config() -> None:
         ({"kv_heads": 0}, "kv_heads is 0: give 1 or more"),
         ({"gate": "swish"}, "gate is swish: give one of .*silu"),
         ({"norm": "sandwich"}, "norm is sandwich"),
+        ({"d_model": 25}, "heads is 6: give a divisor of d_model, 25"),
+        ({"attention_dropout": 1.0}, "attention_dropout is 1.0: give 0 to less than 1"),
+        ({"activation_dropout": -0.1}, "activation_dropout is -0.1: give 0 to less"),
+        ({"rope": -5.0}, "rope is -5.0: give 0 to less than inf"),
+        ({"rope": math.nan}, "rope is nan"),
     ],
 )
 def test_choices_that_are_none(wrong: dict[str, Any], said: str) -> None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +19,13 @@ from annotated.llama import llama_weights
 from annotated.modern import (
     Config,
     GatedFeedForward,
+    GroupedQueryAttention,
     RMSNorm,
     Scaling,
     frequencies,
     rotate,
 )
-from annotated.transformer import MultiHeadAttention, causal
+from annotated.transformer import MultiHeadAttention, Positions, causal
 
 from .conftest import SMALL, VOCAB, liven, llama_settings, turned
 
@@ -32,7 +34,7 @@ with warnings.catch_warnings():
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
     from transformers.models.llama import modeling_llama as llama
-    from transformers.models.t5.modeling_t5 import T5Attention
+    from transformers.models.t5.modeling_t5 import T5Attention, T5Config
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 CLOSE = {"rtol": 0.0, "atol": 1e-6}  # their softmax and norms are in single precision
@@ -220,11 +222,14 @@ def test_as_many_groups_as_heads_is_the_attention_before() -> None:
 
 @pytest.fixture(scope="module")
 def biases() -> dict[str, Any]:
-    """What the chapter's cell ``biases`` defines."""
+    """What the chapter's cells ``biases`` and ``extrapolation-parts`` define."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    (cell,) = [cell for cell in cells if cell["id"] == "biases"]
-    names: dict[str, Any] = {"torch": torch, "math": math}
-    exec(compile("".join(cell["source"]), "biases", "exec"), names)
+    source = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    names: dict[str, Any] = {"torch": torch, "math": math, "nn": torch.nn, "F": F}
+    names |= {"Positions": Positions, "causal": causal}
+    names["GroupedQueryAttention"] = GroupedQueryAttention
+    for cell in ("biases", "extrapolation-parts"):
+        exec(compile(source[cell], cell, "exec"), names)
     return names
 
 
@@ -247,6 +252,67 @@ def test_t5_buckets(biases: dict[str, Any], buckets: int, furthest: int) -> None
         -back, bidirectional=False, num_buckets=buckets, max_distance=furthest
     )
     assert torch.equal(biases["t5_bucket"](back, buckets, furthest), wanted)
+
+
+class Mixing:
+    """In torch's place in a layer: keeps what is added to the scores, or changes it."""
+
+    def __init__(self, other: Tensor | None = None) -> None:
+        self.other, self.added = other, torch.empty(0)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        query, key, value, self.added = inputs
+        added = self.added if self.other is None else self.other
+        return F.scaled_dot_product_attention(query, key, value, added.to(query))
+
+
+def biased(
+    biases: dict[str, Any], x: Tensor, learned: bool, other: Tensor | None = None
+) -> tuple[list[Tensor], Any, Tensor]:
+    """A layer's result and gradients, the layer, and what it added to the scores."""
+    torch.manual_seed(0)
+    config = replace(SMALL, kv_heads=6, rope=0.0)
+    layer = biases["Biased"](config, learned).double()
+    if learned:
+        torch.nn.init.normal_(layer.table)
+    mixing = Mixing(other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(biases, "F", SimpleNamespace(scaled_dot_product_attention=mixing))
+        found = with_gradients(lambda x: layer(x, layer.remember(x))[0], x)
+    found += [p.grad for p in layer.parameters() if p is not layer.table]
+    return found, layer, mixing.added
+
+
+def test_alibi_in_attention(biases: dict[str, Any]) -> None:
+    """With Bloom's numbers in their place: same results and gradients, all heads."""
+    x, seen = torch.randn(2, 40, 24).double(), causal(40)
+    wanted = build_alibi_tensor(torch.ones(1, 40), 6, torch.float64)
+    hidden = wanted.expand(6, 40, 40).masked_fill(~seen, -math.inf)
+    ours, theirs = (biased(biases, x, False, other)[0] for other in (None, hidden))
+    assert len(ours) == 5
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=0.0, atol=1e-10)
+
+
+def test_t5_in_attention(biases: dict[str, Any]) -> None:
+    """The whole bias that a layer looks up is T5's, and so are all gradients."""
+    n, x = 150, torch.randn(2, 150, 24).double()  # beyond 128 words, where one is left
+    found, layer, added = biased(biases, x, True)
+    sizes = {"d_model": 24, "num_heads": 6, "d_kv": 4, "is_decoder": True}
+    t5 = T5Attention(T5Config(**sizes), has_relative_attention_bias=True, layer_idx=0)
+    t5.double().load_state_dict(
+        {"relative_attention_bias.weight": layer.table.detach().T}, strict=False
+    )
+    bias = t5.compute_bias(n, n)[0]
+    seen = causal(n)
+    assert torch.equal(added[:, seen], bias[:, seen])
+    assert added[:, ~seen].isneginf().all()
+    wanted, _, _ = biased(biases, x, True, bias.masked_fill(~seen, -math.inf))
+    for one, two in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, two, **EXACT)
+    table = t5.relative_attention_bias.weight.grad
+    assert table.abs().min() > 0
+    torch.testing.assert_close(layer.table.grad, table.T, **EXACT)
 
 
 # The whole
