@@ -83,6 +83,12 @@ WANTED = {
             "training `lm-124m`",
             "python benchmarks/lm.py --mode utilisation --device cuda",
         ),
+        "lm-124m-books": (
+            "`lm-124m` on books, its loss by updates",
+            "annotated train lm --preset lm-124m --data books --length 1024 "
+            "--tokens 32768 --vocabulary 50000 --precision bf16 --compile "
+            "--device cuda --name lm-124m-books",
+        ),
         "transformer-tiny-cuda-multi30k-en-de": (
             "`tiny` on Multi30k to 41 BLEU, in less than five minutes",
             "annotated train transformer --preset tiny --norm-place pre "

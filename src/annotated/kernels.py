@@ -20,7 +20,7 @@ from annotated.data import DataError
 from annotated.training import dropout
 
 __all__ = [
-    "Module", "causal_attention", "compiled", "rms_norm",
+    "Module", "causal_attention", "check_compiler", "compiled", "rms_norm",
 ]
 
 
@@ -154,15 +154,20 @@ class Module(nn.Module):
 
 
 # %% notebooks/o_kernels.ipynb#compiled
+def check_compiler() -> None:
+    """A DataError if there is no compiler for C++, which torch.compile asks for."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise DataError(f"no {compiler} here: install a C++ compiler, or go without")
+
+
 def compiled(method: Callable[..., Any]) -> Callable[..., Any]:
     """A model's ``step`` or ``read`` as one program, which torch.compile writes.
 
     It is written when first needed and takes texts of any length. Numbers differ in
     the last places only. A DataError tells if no compiler for C++ is there.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise DataError(f"no {compiler} here: install a C++ compiler, or go without")
+    check_compiler()
     fast = torch.compile(method, dynamic=True, options={"cpp_wrapper": True})
 
     def either(ids: Tensor, past: Any = None, *more: Any, **named: Any) -> Any:

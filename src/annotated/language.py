@@ -22,7 +22,7 @@ from torch import Tensor
 from annotated.data import DataError, replacing
 from annotated.decoding import check_sampling, shaped
 from annotated.guessing import guessed, rounded
-from annotated.kernels import compiled
+from annotated.kernels import check_compiler, compiled
 from annotated.modern import PRESETS as MODERN
 from annotated.modern import Config, LanguageModel, Scaling
 from annotated.parallel import pad
@@ -329,6 +329,8 @@ def train_language(options: TrainLanguage, typed: str) -> int:
         torch.manual_seed(seed)
         model = LanguageModel(config, len(vocabulary))
         if options.compile:
+            if options.device == "cpu":
+                check_compiler()
             model.features = torch.compile(model.features)  # type: ignore[method-assign]
         identity = language_identity(options, config, text["train"])
         flops = flops_per_token(config, len(vocabulary), length)

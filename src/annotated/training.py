@@ -4,6 +4,7 @@
 """Training: one loop for all translators and language models."""
 
 import ctypes
+import gc
 import json
 import math
 import os
@@ -546,6 +547,7 @@ def processes(device: str = "cpu") -> Iterator[Process]:
         # the others wait while process 0 validates, however long
         dist.init_process_group(backend, timeout=timedelta(days=1))
         yield Process(dist.get_rank(), dist.get_world_size(), own)
+    gc.collect()  # a wrapper that is left would keep the connection and its threads
     dist.destroy_process_group()
 
 
