@@ -312,6 +312,18 @@ def same_run(one: Path, other: Path) -> None:
         assert metrics[0][key] == pytest.approx(metrics[1][key], rel=1e-4)
 
 
+def test_a_killed_process_with_copies(
+    story: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """With whole models the job ends as audibly, and one process ends the run."""
+    out = tmp_path / "killed"
+    done = torchrun(2, str(HERE / "killed.py"), *command(story, out))
+    assert done.returncode == 1
+    assert "a process of this run was lost, and the others cannot go on" in done.stderr
+    assert main(command(story, out, "--resume")) == 0
+    same_run(out, undisturbed)
+
+
 def test_killed_on_two_resumed_on_two(
     killed: tuple[Path, Any], story: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
