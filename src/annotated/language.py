@@ -87,6 +87,7 @@ def flops_per_token(config: Config, vocab: int, length: int) -> int:
 # %% notebooks/l_language.ipynb#utilisation
 PEAKS = {  # by a part of torch's name for it; the first that fits
     "B200": 2250e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
