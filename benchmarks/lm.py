@@ -286,7 +286,7 @@ class OurLearner:
 
     def update(self, batch: Batch) -> float:
         """One update; the loss before it."""
-        step(self.run, [batch], time.perf_counter())
+        step(self.run, [batch])
         return float(self.run.place.means()["loss"])
 
 

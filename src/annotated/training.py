@@ -692,11 +692,12 @@ def add_gradient(run: Run, batch: Batch, tokens: float) -> Float[Tensor, "2"]:
     return torch.stack(losses).detach().cpu()
 
 
-def step(run: Run, group: list[Batch], began: float) -> None:
+def step(run: Run, group: list[Batch], began: float | None = None) -> None:
     """One update on the mean loss over all real tokens of a group of batches.
 
-    Its time is counted from `began`, when the group was asked for.
+    Its time is counted from `began`, when the group was asked for, if that is given.
     """
+    began = time.perf_counter() if began is None else began
     recipe, size = run.recipe, run.process.size
     tokens = sum(batch.tokens for batch in group)
     rate = run.learning_rate()

@@ -54,7 +54,7 @@ class Runs:
     def held(self) -> None:
         """Bytes that a process has after an update, of each kind."""
         run = Run(fresh(), options("ema", 2)["recipe"], self.here, Pieces())
-        step(run, TRAIN.batches[:4], 0.0)
+        step(run, TRAIN.batches[:4])
         weights: list[Any] = list(run.parameters.values())
         states = run.optimizer.state.values()
         kinds: dict[str, Any] = {
@@ -72,7 +72,7 @@ class Runs:
         for validates in (False, True):
             run = Run(fresh(), options("ema", 2)["recipe"], self.here, Pieces())
             for _ in range(2):
-                step(run, TRAIN.batches[:4], 0.0)
+                step(run, TRAIN.batches[:4])
                 if validates:
                     with showing(run):
                         run.parallel.evaluate(run, VALIDATION)
