@@ -75,8 +75,6 @@ def read_on(
     model: LanguageModel, words: list[int], past: Past, last: int
 ) -> tuple[Float[Tensor, "seq vocab"], Past]:
     """Logits behind the `last` of some words that follow a past, and a longer past."""
-    if model.output.weight.device.type != "cpu":
-        raise ValueError("guessing ahead goes on a CPU only: move the model there")
     old, new, visible = known(past), len(words), None
     if old and new > 1:  # else all of it is seen, or it is causal by itself
         visible = torch.ones(new, old + new, dtype=torch.bool).tril(old)[None, None]
@@ -99,6 +97,8 @@ def guessed(
     asked again it gives the same word. Words do not depend on the guesser, only how
     often the model reads does (Leviathan et al. 2023, algorithm 1, with shared races).
     """
+    if {one.output.weight.device.type for one in (model, guesser)} != {"cpu"}:
+        raise ValueError("guessing ahead goes on a CPU only: move the models there")
     text, read, ran = list(prompt), Past(), Past()
     begin, end = len(prompt), len(prompt) + longest
     while len(text) < end:

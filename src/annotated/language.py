@@ -199,12 +199,19 @@ class TrainLanguage:
 
 
 # %% notebooks/l_language.ipynb#chosen-language
-def chosen_config(options: TrainLanguage) -> Config:
-    """The preset, with the dropout that was asked for, and as long as its rows."""
+def check_language(options: TrainLanguage) -> None:
+    """Refuse what cannot be done, before any work."""
+    check_device(options.device)
     if options.validation < 1:
         raise DataError(f"--validation {options.validation}: give 1 or more")
     if options.compile and options.parallel == "fsdp":
         raise DataError("--compile: for whole models only; leave one of the two out")
+    if options.compile and options.device == "cpu":
+        check_compiler()
+
+
+def chosen_config(options: TrainLanguage) -> Config:
+    """The preset, with the dropout that was asked for, and as long as its rows."""
     if options.preset not in PRESETS:
         known = ", ".join(PRESETS)
         raise DataError(f"--preset {options.preset}: lm has {known}; choose one")
@@ -225,19 +232,23 @@ def language_folder(options: TrainLanguage) -> tuple[str, Path]:
 
 
 # %% notebooks/l_language.ipynb#prepare
-def prepare(
-    options: TrainLanguage, folder: Path, process: Process
-) -> tuple[Path, Tokenizer, dict[str, Tokens]]:
-    """Where the token files are, their vocabulary, and the splits."""
+def given_tokens(options: TrainLanguage) -> Path | None:
+    """The folder of tokens that is the data of a run; None if its data are texts."""
     folders = [name for name in options.data if (Path(name) / VOCABULARY).is_file()]
     if folders and len(options.data) > 1:
         raise DataError(
             f"--data {folders[0]}: a folder of tokens is all the data of a run; leave "
             "out the rest, or give the texts themselves"
         )
-    if folders:
-        place = Path(folders[0]).resolve()
-    else:
+    return Path(folders[0]).resolve() if folders else None
+
+
+def prepare(
+    options: TrainLanguage, folder: Path, process: Process
+) -> tuple[Path, Tokenizer, dict[str, Tokens]]:
+    """Where the token files are, their vocabulary, and the splits."""
+    place = given_tokens(options)
+    if place is None:
         place, kind, size = folder / "tokens", options.tokenizer, options.vocabulary
         if not process.rank and not (folder / LAST).is_file():
             make_tokens(options.data, place, kind, size, not options.quiet)
@@ -252,8 +263,7 @@ def language_identity(
     """What a checkpoint must agree on with the run that goes on from it."""
     asked: dict[str, Any] = {"data": list(options.data), "tokenizer": options.tokenizer}
     asked["vocabulary_size"] = options.vocabulary
-    given = (Path(*options.data[:1]) / VOCABULARY).is_file()
-    return ({} if given else asked) | {
+    return ({} if given_tokens(options) else asked) | {
         "model": dataclasses.asdict(config),
         "text": text.notes["checksum"],
         "vocabulary": text.notes["vocabulary"],
@@ -311,7 +321,7 @@ def read_setup(folder: Path) -> dict[str, Any]:
 # %% notebooks/l_language.ipynb#train-language
 def train_language(options: TrainLanguage, typed: str) -> int:
     """Run `annotated train lm`; `typed` is the command line, for the record."""
-    check_device(options.device)
+    check_language(options)
     set_threads(options.threads)
     (name, folder), config = language_folder(options), chosen_config(options)
     check_free(folder, options.resume)
@@ -330,8 +340,6 @@ def train_language(options: TrainLanguage, typed: str) -> int:
         torch.manual_seed(seed)
         model = LanguageModel(config, len(vocabulary))
         if options.compile:
-            if options.device == "cpu":
-                check_compiler()
             model.features = torch.compile(model.features)  # type: ignore[method-assign]
         identity = language_identity(options, config, text["train"])
         flops = flops_per_token(config, len(vocabulary), length)

@@ -25,7 +25,14 @@ import tyro
 from annotated.attention import Bahdanau, Luong
 from annotated.attention import Config as AttentionConfig
 from annotated.data import DataError, read_lines, replacing
-from annotated.decoding import Bleu, Hypothesis, corpus_bleu, greedy, search_all
+from annotated.decoding import (
+    Bleu,
+    Hypothesis,
+    corpus_bleu,
+    greedy,
+    length_limit,
+    search_all,
+)
 from annotated.kernels import compiled
 from annotated.modern import Config as ModernConfig
 from annotated.parallel import (
@@ -61,9 +68,9 @@ __all__ = [
     "as_simple", "batches_of", "bleu_in", "bleu_scores", "build_model", "check_family",
     "check_name", "chosen_model", "describe", "evaluate", "find_run", "gated_width",
     "is_lowercase", "learn_vocabularies", "leave", "measure", "model_folders",
-    "parse_config", "run_folder", "score_split", "split_names", "train_commands",
-    "train_translator", "training_batches", "translate", "validation_score",
-    "with_parts", "within_places", "write_setup",
+    "parse_config", "read_config", "run_folder", "score_split", "split_names",
+    "train_commands", "train_translator", "training_batches", "translate",
+    "validation_score", "with_parts", "within_places", "write_setup",
 ]
 
 
@@ -185,7 +192,7 @@ def within_places(
             f"line {number} has {longest} subwords, and the model has learned "
             f"{config.longest} places, one of them for the end: cut the line"
         )
-    fits = 2 * longest + 10 < config.longest  # as search limits an answer
+    fits = length_limit(torch.tensor([longest])).item() < config.longest
     return options if fits else {"max_length": config.longest - 1} | options
 
 
@@ -246,6 +253,17 @@ def parse_config(text: str) -> ModelConfig:
     return FAMILIES[fields.pop("family")](**fields)
 
 
+def read_config(folder: Path) -> ModelConfig:
+    """The configuration of a run; a DataError if there is none that can be read."""
+    try:
+        return parse_config((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{folder / CONFIG}: no configuration of a translator ({error}); give the "
+            "folder of a run of `annotated train`"
+        ) from None
+
+
 def write_setup(
     folder: Path, config: ModelConfig, source: Tokenizer, target: Tokenizer
 ) -> None:
@@ -276,8 +294,8 @@ def load_translator(folder: Path, device: str) -> Translator:
                 "of `annotated train`"
             )
     source, target = load_vocabularies(folder)
+    config = read_config(folder)
     try:
-        config = parse_config((folder / CONFIG).read_text(encoding="utf-8"))
         model = build_model(config, len(source), len(target))
         load_weights(model, folder / WEIGHTS)
     except Exception as error:
@@ -637,9 +655,7 @@ def check_free(folder: Path, resume: bool) -> None:
 
 def check_start(start: Path, config: ModelConfig) -> None:
     """Refuse to begin with the weights of another architecture."""
-    if not (start / CONFIG).is_file():
-        raise DataError(f"--start {start}: no {CONFIG}; give the folder of a run")
-    theirs = describe(parse_config((start / CONFIG).read_text(encoding="utf-8")))
+    theirs = describe(read_config(start))
     for name, ours in describe(config).items():
         if "dropout" not in name and theirs.get(name) != ours:
             raise DataError(

@@ -630,6 +630,10 @@ def test_a_run_starts_where_another_ended(
         line = [*words.split(), *others.split(), "--out", str(tmp_path / "no")]
         assert main(line) == 2
         assert says in capsys.readouterr().err
+    (more / "config.json").write_text("{}", encoding="utf-8")
+    line = words.replace(str(small), str(more)).split()
+    assert main([*line, "--out", str(tmp_path / "no")]) == 2
+    assert "config.json: no configuration" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 
