@@ -67,46 +67,36 @@ PUBLISHED = [
     )
 ]
 
-# A measurement that waits for a machine or for time: its record, what it is, and the
-# command that will write the record.
+# A measurement that waits for a GPU: its record, what it is, and the command that will
+# write the record.
 WANTED = {
-    "gpu": {
-        "transformer-benchmark-cuda": (
-            "the Transformer `base` beside other programs",
-            "python benchmarks/transformer.py --device cuda",
-        ),
-        "lm-benchmark-cuda": (
-            "the language model beside Llama",
-            "python benchmarks/lm.py --device cuda",
-        ),
-        "lm-124m-cuda": (
-            "training `lm-124m`",
-            "python benchmarks/lm.py --mode utilisation --device cuda",
-        ),
-        "lm-124m-books": (
-            "`lm-124m` on books, its loss by updates",
-            "annotated train lm --preset lm-124m --data books --length 1024 "
-            "--tokens 32768 --vocabulary 50000 --precision bf16 --compile "
-            "--device cuda --name lm-124m-books",
-        ),
-        "transformer-tiny-cuda-multi30k-en-de": (
-            "`tiny` on Multi30k to 41 BLEU, in less than five minutes",
-            "annotated train transformer --preset tiny --norm-place pre "
-            "--data multi30k --pair en-de --bpe-dropout 0.1 --updates 15000 "
-            "--learning-rate 5e-3 --device cuda "
-            "--name transformer-tiny-cuda-multi30k-en-de",
-        ),
-        "word2vec-benchmark-cuda": (
-            "word vectors",
-            "python benchmarks/word2vec.py --device cuda",
-        ),
-    },
-    "language": {
-        "lm-3m-shakespeare": (
-            "`lm-3m` on Shakespeare",
-            "annotated train lm --data shakespeare --preset lm-3m",
-        ),
-    },
+    "transformer-benchmark-cuda": (
+        "the Transformer `base` beside other programs",
+        "python benchmarks/transformer.py --device cuda",
+    ),
+    "lm-benchmark-cuda": (
+        "the language model beside Llama",
+        "python benchmarks/lm.py --device cuda",
+    ),
+    "lm-124m-cuda": (
+        "training `lm-124m`",
+        "python benchmarks/lm.py --mode utilisation --device cuda",
+    ),
+    "lm-124m-books": (
+        "`lm-124m` on books, its loss by updates",
+        "annotated train lm --preset lm-124m --data books --length 1024 "
+        "--tokens 32768 --vocabulary 50000 --precision bf16 --compile "
+        "--device cuda --name lm-124m-books",
+    ),
+    "transformer-tiny-cuda-multi30k-en-de": (
+        "`tiny` on Multi30k to 41 BLEU, in less than five minutes",
+        "annotated train transformer --preset tiny --data multi30k --pair en-de "
+        "--device cuda --name transformer-tiny-cuda-multi30k-en-de",
+    ),
+    "word2vec-benchmark-cuda": (
+        "word vectors",
+        "python benchmarks/word2vec.py --device cuda",
+    ),
 }
 
 
@@ -200,10 +190,10 @@ def machine(record: Record) -> str:
     return f"{name}, {count} thread{'s' if count > 1 else ''}"
 
 
-def wanted(board: Board, group: str) -> str:
-    """What has been measured of a group, and what is not yet run."""
+def wanted(board: Board, _: str) -> str:
+    """What a GPU has been measured at, and what is not yet run."""
     rows = []
-    for name, (title, command) in WANTED[group].items():
+    for name, (title, command) in WANTED.items():
         if record := board.records.get(name):
             speed = "{tokens_per_second:,.0f} tokens/s ({mfu:.0%} of the peak)"
             result = lenient(speed, record["metrics"]).replace(NONE, "see its table")
@@ -382,7 +372,7 @@ def other_translators(board: Board, known: str) -> str:
 
 
 def language_models(board: Board, _: str) -> str:
-    """The trained language models, or the one that will be."""
+    """The trained language models."""
     rows = []
     for record in board.trained("bits_per_byte"):
         text = " and ".join(Path(data).name for data in record["config"]["data"])
@@ -394,7 +384,7 @@ def language_models(board: Board, _: str) -> str:
         "perplexity of a token": "{metrics[perplexity]:,.1f}",
     }
     columns = {"model": "{model}", **measures, **TRAINED, **MADE}
-    return table(columns, rows) if rows else wanted(board, "language")
+    return table(columns, rows)
 
 
 def vectors(board: Board, _: str) -> str:

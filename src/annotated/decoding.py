@@ -208,7 +208,7 @@ def advance(
     Where each sentence has one path and none has ended, nothing moves.
     """
     beam = live.past["ids"].shape[1]
-    if beam > 1 or total.shape[1] > 1 or not total.isfinite().all():
+    if beam > 1 or total.shape[1] > 1 or (total == -math.inf).any():
         rows = total.amax(1).isfinite().nonzero()[:, 0]
         if len(rows) < len(live):
             live.notes, live.memory = (
@@ -280,7 +280,7 @@ def walk(
         log_p.index_fill_(2, never, -math.inf)
         word = choose(log_p).masked_fill(live.last[:, None], END)
         total = total + log_p.gather(2, word[..., None])[..., 0]
-        ended = (word == END) & total.isfinite()
+        ended = (word == END) & (total > -math.inf)
         collect(answers, live, ended, parent, total, total)
         advance(live, parent, word, total.masked_fill(ended, -math.inf))
     return ranked(answers, paths)
@@ -416,13 +416,13 @@ def widen(
     some_ended = False
     while len(live):
         total, parent, word = candidates(forward(model, live), live, beam)
-        ended = (word == END) & total.isfinite()
+        ended = (word == END) & (total > -math.inf)
         some_ended = some_ended or bool(ended.any())
         if some_ended:  # before that there is room for all, and nothing to compare
             here = live.notes["sentence"]
             rank = torch.arange(total.shape[1], device=room.device)
             total = total.masked_fill(rank >= room[here, None], -math.inf)
-            ended &= total.isfinite()
+            ended &= total > -math.inf
             score = total / divisor(live.steps)
             collect(answers, live, ended, parent, total, score)
             room[here] -= ended.sum(1)

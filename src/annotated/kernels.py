@@ -6,7 +6,9 @@
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import and_
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -153,6 +155,23 @@ class Module(nn.Module):
         self.__dict__.pop(name, None)
 
 
+# %% notebooks/o_kernels.ipynb#of-its-own
+def unchecked(guards: Sequence[Any]) -> Sequence[bool]:
+    """Which checks remain before a program runs: none of modules or globals."""
+    without = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
+    return list(map(and_, without, torch.compiler.skip_guard_on_globals_unsafe(guards)))
+
+
+def of_its_own(method: Any) -> Callable[..., Any]:
+    """The same method with another code object, so that no programs are shared."""
+    function = getattr(method, "__func__", method)
+    parts = (function.__name__, function.__defaults__, function.__closure__)
+    code = function.__code__.replace()
+    copy = FunctionType(code, function.__globals__, *parts)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return MethodType(copy, method.__self__) if function is not method else copy
+
+
 # %% notebooks/o_kernels.ipynb#compiled
 def check_compiler() -> None:
     """A DataError if there is no compiler for C++, which torch.compile asks for."""
@@ -161,14 +180,17 @@ def check_compiler() -> None:
         raise DataError(f"no {compiler} here: install a C++ compiler, or go without")
 
 
+
 def compiled(method: Callable[..., Any]) -> Callable[..., Any]:
     """A model's ``step`` or ``read`` as one program, which torch.compile writes.
 
     It is written when first needed and takes texts of any length. Numbers differ in
-    the last places only. A DataError tells if no compiler for C++ is there.
+    the last places only. The weights may change later; the model's mode, type and
+    parts may not. A DataError tells if no compiler for C++ is there.
     """
     check_compiler()
-    fast = torch.compile(method, dynamic=True, options={"cpp_wrapper": True})
+    options: Any = {"cpp_wrapper": True, "guard_filter_fn": unchecked}
+    fast = torch.compile(of_its_own(method), dynamic=True, options=options)
 
     def either(ids: Tensor, past: Any = None, *more: Any, **named: Any) -> Any:
         long = past and ("past.0" not in past or past["past.0"].shape[-2] > 1)

@@ -317,10 +317,10 @@ RECURRENT = Recipe(
     validate_every=400,
 )
 ATTENTION_ALONE = Recipe(
-    updates=7000,
-    learning_rate=4e-3,
+    updates=15_000,
+    learning_rate=5e-3,
     schedule="linear",
-    warmup=2000,
+    warmup=1000,
     ema=0.999,
     precision="bf16",
     validate_every=500,
@@ -347,8 +347,9 @@ class Train:
     """Subwords, from the training split only: a side's, or for a transformer both's."""
     lowercase: bool = False
     """Forget capitals: the subwords turn every text to small letters first."""
-    bpe_dropout: float = 0.0
-    """Cut training text anew each epoch, passing over each merge so often; try 0.1."""
+    bpe_dropout: float | None = None
+    """Cut training text anew each epoch, passing over each merge so often. Unless it is
+    given, 0.1 for a transformer that learns its subwords, from no stream, else 0."""
     tokenizer: Path | None = None
     """A vocabulary for both sides, say a run's source.json, instead of a new one."""
     start: Path | None = None
@@ -387,7 +388,11 @@ def train_commands() -> Any:
         "Chapter 2's encoder and decoder": Train("seq2seq"),
         "Chapter 3's encoder and decoder with attention": Train("attention"),
         "Chapter 4's Transformer, or one with chapter 5's parts": Train(
-            "transformer", ATTENTION_ALONE, vocabulary=10_000, tokens=4096
+            "transformer",
+            ATTENTION_ALONE,
+            vocabulary=10_000,
+            tokens=4096,
+            parts=Parts(norm_place="pre"),
         ),
     }
     kinds: list[Any] = []
@@ -507,22 +512,25 @@ def check_lowercase(options: Train) -> None:
 
 
 # %% notebooks/j_translation.ipynb#check-bpe-dropout
-def check_bpe_dropout(options: Train) -> None:
-    """Refuse --bpe-dropout where nothing can be cut anew."""
-    if not options.bpe_dropout:
-        return
-    if not 0 <= options.bpe_dropout <= 1:
-        raise DataError(f"--bpe-dropout {options.bpe_dropout}: give a share, 0 to 1")
-    if options.data == "little":
+def with_bpe_dropout(options: Train) -> Train:
+    """The share of merges to pass over filled in; refused where nothing can be cut."""
+    share, whole = options.bpe_dropout, options.data == "little"
+    if share is None:
+        given = options.start or options.tokenizer or whole or streams(options)
+        share = 0.0 if given or options.family != "transformer" else 0.1
+    if not 0 <= share <= 1:
+        raise DataError(f"--bpe-dropout {share}: give a share, 0 to 1")
+    if share and whole:
         raise DataError(
             "--bpe-dropout: the little language keeps its words whole; leave it out, "
             "or give other --data"
         )
-    if streams(options):
+    if share and streams(options):
         raise DataError(
             "--bpe-dropout: a stream is read a piece at a time, and all different "
             "words must be known before; leave one of the two out"
         )
+    return dataclasses.replace(options, bpe_dropout=share)
 
 
 # %% notebooks/j_translation.ipynb#bleu-scores
@@ -737,7 +745,7 @@ def train_translator(options: Train, typed: str) -> int:
     name, folder = run_folder(options)
     config = chosen_model(options)
     check_lowercase(options)
-    check_bpe_dropout(options)
+    options = with_bpe_dropout(options)
     check_free(folder, options.resume)
     finished = all((folder / file).is_file() for file in (f"{name}.json", LAST))
     with processes(options.device) as process:

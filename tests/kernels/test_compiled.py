@@ -48,6 +48,39 @@ assert words(**ways[1]) == plain[1]
 print("the same")
 """
 
+APART = """
+import torch
+from annotated.kernels import compiled
+from annotated.transformer import Config, Transformer
+
+torch.manual_seed(0)
+models = [Transformer(Config(n, 8, 12, 2), 14).eval() for n in (1, 1, 2)]
+token, source = torch.tensor([[5]]), torch.tensor([[6, 7, 8]])
+
+
+def close(model):
+    memory = model.encode(source, torch.tensor([3]))
+    state = model.start(memory)
+    for _ in range(4):
+        plain, _ = Transformer.step(model, token, state, memory)
+        fast, state = model.step(token, state, memory)
+        torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
+
+
+with torch.inference_mode():
+    for model in models:
+        model.step = compiled(model.step)
+        close(model)
+    for model in models:
+        close(model)
+        for parameter in model.parameters():
+            parameter.mul_(-2)
+        close(model)
+        model.output.weight = torch.nn.Parameter(torch.randn(14, 8))
+        close(model)
+print("the same")
+"""
+
 WRITES = """
 import torch
 from annotated.guessing import rounded
@@ -72,9 +105,14 @@ print("the same")
 
 
 @needs_compiler
-@pytest.mark.parametrize("program", [SEARCHES, WRITES], ids=["searches", "writes"])
+@pytest.mark.parametrize(
+    "program", [SEARCHES, APART, WRITES], ids=["searches", "apart", "writes"]
+)
 def test_compiled_finds_the_same(program: str, alone: Callable[..., str]) -> None:
-    """In a process of its own, where no call is checked for its shapes."""
+    """In a process of its own, where no call is checked for its shapes.
+
+    Programs of several models are told apart, and see weights that change.
+    """
     assert alone("-c", program) == "the same"
 
 

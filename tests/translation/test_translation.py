@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import tyro
 
 from annotated import parallel, translation
 from annotated.cli import main
@@ -46,7 +47,9 @@ from annotated.translation import (
     describe,
     find_run,
     sentences,
+    train_commands,
     validation_score,
+    with_bpe_dropout,
     with_parts,
 )
 
@@ -624,7 +627,7 @@ def test_a_run_starts_where_another_ended(
     capsys.readouterr()
     for others, says in {
         "--preset small": "its d_model is 128, and this model's is 256",
-        "--norm-place pre": "its norm is post, and this model's is pre",
+        "--norm-place post": "its norm is pre, and this model's is post",
         "--positions rotary": "its family is transformer, and this model's is modern",
     }.items():
         line = [*words.split(), *others.split(), "--out", str(tmp_path / "no")]
@@ -661,6 +664,25 @@ def test_small_letters_are_kept_with_the_run(
     again = words.replace(str(out), f"{tmp_path / 'again'} --start {out}")
     assert main(again.split()) == 0
     assert read_record(tmp_path / "again" / "low.json")["config"]["lowercase"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        ("transformer", 0.1),
+        ("transformer --bpe-dropout 0", 0.0),
+        ("transformer --data little --pair en-fr", 0.0),
+        ("transformer --data wmt14", 0.0),
+        ("transformer --tokenizer source.json", 0.0),
+        ("transformer --start runs/first", 0.0),
+        ("attention", 0.0),
+        ("attention --bpe-dropout 0.2", 0.2),
+    ],
+)
+def test_merges_are_passed_over_unasked(words: str, share: float) -> None:
+    """By a transformer that learns subwords of its own from a text at hand."""
+    options = tyro.cli(train_commands(), args=words.split())
+    assert with_bpe_dropout(options).bpe_dropout == share
 
 
 def test_a_run_with_bpe_dropout_goes_on_where_it_was(
