@@ -506,21 +506,21 @@ ALIASES |= {"words_per_second_ratio": "ratio_gensim"}
 def titles(record: Record) -> dict[str, str]:
     """The keys of a record's rows and what they stand for, programs with versions."""
     version, name = record["versions"], record["name"]
-    hf = "Llama" if name.startswith("lm-") else "Marian"
-    face = f"{hf}, transformers {version.get('transformers')}"
+    face = f"transformers {version.get('transformers')}"
+    hf = f"{'Llama' if name.startswith('lm-') else 'Pegasus'}, {face}"
     joeynmt = record["config"].get("joeynmt_versions", {}).get("joeynmt")
     programs = {
         "ours": "this book",
         "ours_fp32": "this book, 32 bits",
         "nn_transformer": f"`nn.Transformer`, torch {version['torch']}",
-        "marian": face,
-        "hf": face,
-        "hf_kept": f"{face}, memory kept",
+        "marian": f"Marian, {face}",
+        "hf": hf,
+        "hf_kept": f"{hf}, memory kept",
         "ours_ahead": "this book, guessing ahead",
         "ours_compiled": "this book, compiled",
         "ours_ahead_compiled": "this book, guessing ahead, compiled",
-        "hf_lookup": f"{face}, guessing by look-up",
-        "hf_compiled": f"{face}, compiled",
+        "hf_lookup": f"{hf}, guessing by look-up",
+        "hf_compiled": f"{hf}, compiled",
         "joeynmt": f"JoeyNMT {joeynmt}",
         "ctranslate2": f"CTranslate2 {version.get('ctranslate2')}",
         "gensim": f"gensim {version.get('gensim')}",
