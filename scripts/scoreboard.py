@@ -372,7 +372,7 @@ def other_translators(board: Board, known: str) -> str:
 
 
 def language_models(board: Board, _: str) -> str:
-    """The trained language models."""
+    """The trained language models, if there are any."""
     rows = []
     for record in board.trained("bits_per_byte"):
         text = " and ".join(Path(data).name for data in record["config"]["data"])
@@ -384,7 +384,7 @@ def language_models(board: Board, _: str) -> str:
         "perplexity of a token": "{metrics[perplexity]:,.1f}",
     }
     columns = {"model": "{model}", **measures, **TRAINED, **MADE}
-    return table(columns, rows)
+    return table(columns, rows) if rows else ""
 
 
 def vectors(board: Board, _: str) -> str:

@@ -208,15 +208,16 @@ def advance(
     Where each sentence has one path and none has ended, nothing moves.
     """
     beam = live.past["ids"].shape[1]
-    if beam > 1 or total.shape[1] > 1 or (total == -math.inf).any():
-        rows = total.amax(1).isfinite().nonzero()[:, 0]
+    goes_on = total > -math.inf
+    if beam > 1 or total.shape[1] > 1 or not goes_on.all():
+        rows = goes_on.any(1).nonzero()[:, 0]
         if len(rows) < len(live):
             live.notes, live.memory = (
                 {name: x.index_select(0, rows) for name, x in group.items()}
                 for group in (live.notes, live.memory)
             )
         total = total[rows]
-        width = int(total.isfinite().sum(1).max()) if len(rows) else 0
+        width = int(goes_on.sum(1).max()) if len(rows) else 0
         total, order = total.topk(width, dim=1)
         parent, word = parent[rows].gather(1, order), word[rows].gather(1, order)
         index = rows[:, None] * beam + parent

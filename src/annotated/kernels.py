@@ -180,7 +180,6 @@ def check_compiler() -> None:
         raise DataError(f"no {compiler} here: install a C++ compiler, or go without")
 
 
-
 def compiled(method: Callable[..., Any]) -> Callable[..., Any]:
     """A model's ``step`` or ``read`` as one program, which torch.compile writes.
 
